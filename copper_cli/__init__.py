@@ -1,0 +1,1 @@
+"""The client for metered-energy data in Copper Cloud."""

@@ -1,0 +1,205 @@
+"""Settings, read when a command runs: option, then environment, then profile, then default."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from copper_cli.errors import CredentialsError, UsageError
+
+DEFAULT_API_URL = "https://api.copperlabs.com"
+DEFAULT_AUTH_URL = "https://auth.copperlabs.com"
+DEFAULT_QUOTA = "100/h,1000/d"
+DEFAULT_TIMEOUT_S = 60.0
+
+_PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PROFILE_KEYS = {
+    "client_id",
+    "enterprise_id",
+    "client_secret_env",
+    "client_secret_command",
+    "api_url",
+    "auth_url",
+    "quota",
+    "defaults",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that shows itself to nobody who does not ask by name."""
+
+    _value: str
+
+    def reveal(self) -> str:
+        """The secret itself; never hand it to anything that prints."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `calls` in any `period_s` seconds."""
+
+    calls: int
+    """Calls allowed."""
+    period_s: int
+    """Length of the sliding window in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the cloud package needs to know to make a call."""
+
+    api_url: str
+    """Scheme and host of the API, without a trailing slash."""
+    auth_url: str
+    """Scheme and host of the token issuer, without a trailing slash."""
+    client_id: str
+    """Whose quota is spent; also names the cache and ledger files."""
+    client_secret: Secret | None
+    """None for the individual account, which has no secret."""
+    enterprise_id: str
+    """Partner whose data is asked for; empty for the individual account."""
+    cache_dir: Path
+    """Folder of tokens, answers and ledger; made 0700."""
+    quota: tuple[Limit, ...] = (Limit(100, 3600), Limit(1000, 86400))
+    """Every limit holds at once."""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    """A server silent for this long has failed."""
+    wait: bool = True
+    """Wait for a spent quota; else QuotaSpentError."""
+    reserve: int = 0
+    """Calls of each window left to others."""
+    use_cache: bool = True
+    """Reuse answers as Cache-Control allows."""
+    query_limit: int = 1000
+    """Rows a page in offset lists."""
+    command: str = ""
+    """Noted with each call in the ledger (`meter usage`)."""
+    debug: bool = False
+    """Say each call on stderr, without anything secret."""
+
+
+def parse_quota(text: str) -> tuple[Limit, ...]:
+    """The limits in e.g. `100/h,1000/d` (also `20/10s`, `500/2h`); UsageError otherwise."""
+    limits = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d*)([smhd])\s*", part)
+        if not found or int(found[1]) < 1 or found[2] == "0":
+            raise UsageError(f"--quota {text!r} is not like 100/h,1000/d (units s, m, h, d).")
+        limits.append(Limit(int(found[1]), int(found[2] or 1) * _PERIODS_S[found[3]]))
+    return tuple(limits)
+
+
+def check_url(name: str, url: str) -> str:
+    """The url without a trailing slash; http is accepted for loopback hosts only (UsageError)."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise UsageError(f"{name} is not an address like https://api.example.com.")
+    if parts.username or parts.password:
+        raise UsageError(f"{name} holds a user name or password; leave them out.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise UsageError(
+            f"{name} is plain http to {host}; use https (http is for this machine only)."
+        )
+    return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and the loopback addresses."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def config_path(env: Mapping[str, str] = os.environ) -> Path:
+    """Where profiles live: `~/.config/copper/config.toml`, XDG_CONFIG_HOME heeded."""
+    base = env.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "copper" / "config.toml"
+
+
+def cache_dir(env: Mapping[str, str] = os.environ) -> Path:
+    """Where tokens, answers and the ledger live: the user's cache folder for `copper`."""
+    if env.get("XDG_CACHE_HOME"):
+        return Path(env["XDG_CACHE_HOME"]) / "copper"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("copper", appauthor=False)
+
+
+def read_profile(handle: str, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The keys of `[profile.HANDLE]` in the config file.
+
+    Raises UsageError for a missing file, an unknown handle (the known ones are named), an
+    unknown key or a secret written out in the file.
+    """
+    path = config_path(env)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"No profile {handle!r}: {path} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None
+    try:
+        profiles = tomllib.loads(text).get("profile", {})
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from None
+    if not isinstance(profiles, dict) or not isinstance(profiles.get(handle), dict):
+        known = ", ".join(sorted(profiles)) if isinstance(profiles, dict) else ""
+        raise UsageError(f"No profile {handle!r} in {path}. Known: {known or 'none'}.")
+    profile: dict[str, Any] = profiles[handle]
+    if "client_secret" in profile:
+        raise UsageError(
+            f"{path} holds a client_secret. Name where it comes from instead: "
+            "client_secret_env or client_secret_command."
+        )
+    unknown = sorted(set(profile) - _PROFILE_KEYS)
+    if unknown:
+        raise UsageError(
+            f"Profile {handle!r}: unknown key {unknown[0]!r}. "
+            f"Accepted: {', '.join(sorted(_PROFILE_KEYS))}."
+        )
+    for key, value in profile.items():
+        if not isinstance(value, dict if key == "defaults" else str):
+            raise UsageError(f"Profile {handle!r}: {key} has the wrong type.")
+    return profile
+
+
+def read_secret(profile: Mapping[str, Any], env: Mapping[str, str] = os.environ) -> Secret | None:
+    """The secret from where the profile says it is; None where the profile does not say.
+
+    Raises CredentialsError when the variable is empty or the command fails.
+    """
+    if name := profile.get("client_secret_env"):
+        if not env.get(name):
+            raise CredentialsError(f"{name} is not set; the profile takes its secret from there.")
+        return Secret(env[name])
+    if command := profile.get("client_secret_command"):
+        done = subprocess.run(  # noqa: S602 - the user's own command from the user's own file
+            command, shell=True, capture_output=True, text=True, check=False
+        )
+        secret = done.stdout.strip()
+        if done.returncode or not secret:
+            raise CredentialsError(
+                f"client_secret_command ended with code {done.returncode} and "
+                f"{'no output' if not secret else 'some output'}; run it by hand to see why."
+            )
+        return Secret(secret)
+    return None

@@ -1,0 +1,70 @@
+"""The tree of errors: one class an exit code, one line for a person each.
+
+A message says what failed, for which meter and window, and what to do next. It never
+holds a token, a secret or a whole address.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+class CopperError(Exception):
+    """What the program can explain. `exit_code` is what the shell sees."""
+
+    exit_code = 1
+
+
+class UsageError(CopperError):
+    """What was typed cannot be meant: says what is wrong and what is accepted."""
+
+    exit_code = 2
+
+
+class CredentialsError(CopperError):
+    """Credentials are missing, refused, or lack the permission."""
+
+    exit_code = 3
+
+
+class CloudError(CopperError):
+    """The cloud or the network failed, after every retry that made sense.
+
+    `status` is the HTTP status of the last answer, None where none came.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFoundError(CloudError):
+    """The cloud knows no such thing (404)."""
+
+
+class BadRequestError(CloudError):
+    """The cloud refuses the question as asked (400): also when too much is asked for."""
+
+
+class QuotaSpentError(CopperError):
+    """No call is free and waiting was ruled out. `resume_at_utc` says when one will be."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, resume_at_utc: datetime) -> None:
+        super().__init__(message)
+        self.resume_at_utc = resume_at_utc
+
+
+class IncompleteError(CopperError):
+    """Some of what was asked for could not be had; what was had is safe on disk."""
+
+    exit_code = 6
+
+
+class LocalError(CopperError):
+    """Local files: disk full, permission, a folder held by another run."""
+
+    exit_code = 7
