@@ -225,6 +225,8 @@ class Column:
     """Turns the row's value into the console's and CSV's cell; None: as it is."""
     hidden: bool = False
     """Only in JSON."""
+    console: Callable[[Sequence[Any]], Any] | None = None
+    """Turns the whole row into the console's cell, where it says more than the CSV's."""
 
 
 @dataclass(frozen=True, slots=True)

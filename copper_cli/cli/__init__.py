@@ -1,0 +1,133 @@
+"""The commands people type, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from copper_cli.cli.options import ProgramGroup
+from copper_cli.errors import CopperError
+
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+
+_COMMANDS = {
+    "premise": ("listing", "List premises: addresses, tags, users."),
+    "bulk": ("listing", "Newest reading of every meter heard recently, in one call."),
+    "gateway": ("listing", "List gateways, or show one whole."),
+    "meter": ("meter", "Meters: status, usage, baseline, readings, checks."),
+    "grid": ("grid", "Voltage and frequency at the gateways."),
+    "report": ("report", "Monthly, health and partner reports."),
+    "dump": ("dump", "Download a range as one folder a day, zipped."),
+    "account": ("account", "Your own home: summary, raw dump, login, logout."),
+    "quota": ("quota", "Calls used and left, and when the next come free."),
+    "cache": ("cache", "Answers kept on this machine: show or clear."),
+    "sandbox": ("sandbox", "A local cloud of made-up or replayed data."),
+}
+
+
+class RootGroup(ProgramGroup):
+    """The program. Commands are imported when run, so that --help stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order people meet them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command's module and take it from there."""
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"copper_cli.cli.{_COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line each, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=RootGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(package_name="copper-cli", message="%(prog)s %(version)s")
+def root() -> None:
+    """Pull electric, gas and water data out of Copper Cloud.
+
+    \b
+    Examples:
+      copper --sandbox premise
+      copper premise --csv-output-file premises.csv
+      copper meter usage 2020-12-22 2021-01-12 --granularity hour
+      copper report monthly 2021-09
+
+    Credentials come from COPPER_CLIENT_ID, COPPER_CLIENT_SECRET and COPPER_ENTERPRISE_ID, or
+    from a profile. Every option can be set by an environment variable, --output-dir by
+    COPPER_OUTPUT_DIR. Exit codes: 0 done, 1 a bug, 2 usage, 3 credentials, 4 cloud or network,
+    5 quota spent, 6 some of it is missing, 7 local files, 130 interrupted.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The program `copper`; ends the process with the exit code."""
+    sys.exit(run(root, list(sys.argv[1:] if argv is None else argv)))
+
+
+def main_account(argv: Sequence[str] | None = None) -> NoReturn:
+    """The program `copper-client`: the account branch alone."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(run(root, ["account", *arguments]))
+
+
+def run(command: click.Command, arguments: list[str]) -> int:
+    """Run a command line and say what went wrong, one line on stderr; the exit code."""
+    try:
+        command.main(arguments, prog_name=_program_name(), standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        return _complain(error.format_message(), error.exit_code)
+    except CopperError as error:
+        return _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except Exception as error:
+        return _complain(_describe_bug(error), EXIT_BUG)
+    return 0
+
+
+def _program_name() -> str:
+    return os.path.basename(sys.argv[0]) or "copper"  # noqa: PTH119 - pathlib costs the start
+
+
+def _complain(message: str, code: int) -> int:
+    from copper_cli.write.cells import clean
+
+    click.echo(f"copper: {clean(' '.join(message.split()))}", err=True)
+    return code
+
+
+def _describe_bug(error: Exception) -> str:
+    trace: Any = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = ""
+    if trace is not None:
+        place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"  # noqa: PTH119
+    return f"a bug of this program: {type(error).__name__}{place}: {error}. Please report it."

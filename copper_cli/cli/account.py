@@ -1,0 +1,75 @@
+"""copper account: summary, dump, login, logout; `copper-client` is the same."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from copper_cli.cli.options import ProgramGroup
+from copper_cli.cli.run import Run, pass_run
+
+
+@click.group(cls=ProgramGroup, invoke_without_command=True)
+@click.pass_context
+def account(ctx: click.Context) -> None:
+    """Show what the meters of your own home measure now. Logs in where needed.
+
+    \b
+    Examples:
+      copper account login
+      copper account
+      copper account dump > account.json
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(summary)
+
+
+@account.command()
+@pass_run
+def summary(run: Run) -> None:
+    """Show each meter's present value: the same as `copper account` alone."""
+    from copper_cli.jobs.account import show_account
+
+    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    run.show(show_account(run.app(), now))
+    run.complete()
+
+
+@account.command()
+@pass_run
+def dump(run: Run) -> None:
+    """Print everything the cloud holds of the account, as raw JSON.
+
+    \b
+    Example:
+      copper account dump > account.json
+    """
+    run.print_json(run.app().fetch_everything())
+
+
+@account.command()
+@pass_run
+def login(run: Run) -> None:
+    """Log in with a browser: open the address, then paste the code it ends at.
+
+    \b
+    Example:
+      copper account login
+    """
+    run.log_in()
+    run.say("Logged in.")
+
+
+@account.command()
+@pass_run
+def logout(run: Run) -> None:
+    """Forget the login kept on this machine.
+
+    \b
+    Example:
+      copper account logout
+    """
+    from copper_cli.cloud.app import logout as forget
+
+    run.say("Logged out." if forget(run.settings(individual=True)) else "Nobody was logged in.")

@@ -1,0 +1,53 @@
+"""copper dump."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from copper_cli.cli.meter import check_range
+from copper_cli.cli.options import DATE, LAYOUTS, ZONE, ProgramCommand, option
+from copper_cli.cli.run import Run, pass_run
+from copper_cli.plan import GRANULARITIES
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+
+@click.command(cls=ProgramCommand)
+@click.argument("name")
+@click.argument("start", type=DATE)
+@click.argument("finish", type=DATE)
+@click.argument("granularity", type=click.Choice(GRANULARITIES))
+@option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in each meter's zone.")
+@option("--layout", type=click.Choice(LAYOUTS), default="rows", show_default=True)
+@option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+@pass_run
+def dump(
+    run: Run,
+    name: str,
+    start: date,
+    finish: date,
+    granularity: str,
+    timezone: ZoneInfo | None,
+    layout: Any,
+    overwrite: bool,
+) -> None:
+    """Download START through FINISH as one folder a day under generated/NAME, and zip it.
+
+    \b
+    Example:
+      copper dump foo 2020-10-01 2020-10-31 minute
+    """
+    from copper_cli.jobs.dump import DumpRequest, dump_days
+
+    check_range(start, finish, one_day=True)
+    request = DumpRequest(name, start, finish, granularity, timezone, layout)
+    table = dump_days(run.context(), request, run.output(overwrite=overwrite))
+    run.show(table)
+    if table.facts["bundle"]:
+        run.say(f"Bundle: {Path(table.facts['bundle'])}")
+    run.finish(table)

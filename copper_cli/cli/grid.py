@@ -1,0 +1,61 @@
+"""copper grid: latest, readings."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import click
+
+from copper_cli.cli.meter import check_range
+from copper_cli.cli.options import DATE, ProgramGroup, option
+from copper_cli.cli.run import Run, pass_run
+
+
+@click.group(cls=ProgramGroup)
+def grid() -> None:
+    """Voltage and frequency as the gateways measure them."""
+
+
+@grid.command()
+@pass_run
+def latest(run: Run) -> None:
+    """Show the newest voltage and frequency of every gateway.
+
+    \b
+    Example:
+      copper grid latest --csv-output-file grid.csv
+    """
+    from copper_cli.jobs.grid import list_grid_latest
+
+    run.show(list_grid_latest(run.context()))
+    run.complete()
+
+
+@grid.command()
+@click.argument("start", type=DATE)
+@click.argument("end", type=DATE)
+@option("--premise-id", metavar="ID", help="Only the gateways of this premise.")
+@option("--gateway-id", metavar="ID", help="Only this gateway.")
+@option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+@pass_run
+def readings(
+    run: Run,
+    start: date,
+    end: date,
+    premise_id: str | None,
+    gateway_id: str | None,
+    overwrite: bool,
+) -> None:
+    """Download voltage and frequency of START through END's whole day, one CSV file a gateway.
+
+    \b
+    Example:
+      copper grid readings 2022-01-20 2022-01-21 --gateway-id 84cca8322ae4
+    """
+    from copper_cli.jobs.grid import GridRequest, download_grid_readings
+
+    check_range(start, end, one_day=True)
+    request = GridRequest(start, end, premise_id, gateway_id)
+    table = download_grid_readings(run.context(), request, run.output(overwrite=overwrite))
+    run.show(table)
+    run.finish(table)

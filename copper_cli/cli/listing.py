@@ -1,0 +1,78 @@
+"""copper premise, bulk, gateway."""
+
+from __future__ import annotations
+
+import click
+
+from copper_cli.cli.options import ProgramCommand, option
+from copper_cli.cli.run import Run, pass_run
+
+
+@click.command(cls=ProgramCommand)
+@option("--with-users", is_flag=True, help="Add the users' email addresses.")
+@option(
+    "--incomplete", is_flag=True, help="Only premises without any meter; adds the users' emails."
+)
+@option(
+    "--hydrate",
+    is_flag=True,
+    help="Ask again, ten times at most, until no email is missing; adds the users' emails.",
+)
+@pass_run
+def premise(run: Run, with_users: bool, incomplete: bool, hydrate: bool) -> None:
+    """List premises, oldest first.
+
+    \b
+    Examples:
+      copper premise --csv-output-file premises.csv
+      copper premise --with-users --format json
+    """
+    from copper_cli.jobs.listing import HYDRATE_TRIES, list_premises
+
+    table = list_premises(
+        run.context(),
+        with_users=with_users or hydrate,
+        incomplete=incomplete,
+        tries=HYDRATE_TRIES if hydrate else 1,
+    )
+    run.show(table, "premises")
+    if hydrate and table.facts["missing_emails"]:
+        run.fail(f"{table.facts['missing_emails']} emails are still missing; try again later.")
+    run.complete()
+
+
+@click.command(cls=ProgramCommand)
+@option("--detailed", is_flag=True, help="Add address, city and postal code.")
+@pass_run
+def bulk(run: Run, detailed: bool) -> None:
+    """Show the newest reading of every meter heard recently, in standard units.
+
+    \b
+    Examples:
+      copper bulk --csv-output-file generated/output.csv
+      copper bulk --detailed
+    """
+    from copper_cli.jobs.listing import list_bulk
+
+    run.show(list_bulk(run.context(), detailed=detailed), "meters")
+    run.complete()
+
+
+@click.command(cls=ProgramCommand)
+@click.argument("gateway_id", metavar="[ID]", required=False)
+@pass_run
+def gateway(run: Run, gateway_id: str | None) -> None:
+    """List gateways; with ID, show one with every field it has.
+
+    \b
+    Examples:
+      copper gateway --csv-output-file gateways.csv
+      copper gateway 84cca8322ae4
+    """
+    from copper_cli.jobs.listing import list_gateways, show_gateway
+
+    if gateway_id is None:
+        run.show(list_gateways(run.context()), "gateways")
+    else:
+        run.show(show_gateway(run.context(), gateway_id))
+    run.complete()

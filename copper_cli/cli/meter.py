@@ -1,0 +1,219 @@
+"""copper meter: status, usage, baseline-series, average-series, readings, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from copper_cli.cli.options import DATE, LAYOUTS, ZONE, ProgramGroup, option
+from copper_cli.cli.run import Run, pass_run
+from copper_cli.plan import GRANULARITIES
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from copper_cli.records import SeriesKind
+
+
+@click.group(cls=ProgramGroup)
+def meter() -> None:
+    """Download what meters measured, and check on them."""
+
+
+def check_range(start: date, end: date, *, one_day: bool) -> None:
+    """UsageError where START and END do not make a range."""
+    if start > end:
+        raise click.UsageError(f"START {start} is after END {end}.")
+    if start == end and not one_day:
+        raise click.UsageError(
+            f"START and END are both {start}; END is a midnight, so one day is "
+            f"{start} {date.fromordinal(start.toordinal() + 1)}."
+        )
+
+
+def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all interval downloads take."""
+    for add in reversed(
+        (
+            click.argument("start", type=DATE),
+            click.argument("end", type=DATE),
+            option(
+                "--meter-id",
+                "meter_ids",
+                metavar="ID",
+                multiple=True,
+                help="Only this meter; may be given several times.",
+            ),
+            option(
+                "--granularity",
+                type=click.Choice(GRANULARITIES),
+                default="hour",
+                show_default=True,
+                help="Length of a row.",
+            ),
+            option(
+                "--timezone",
+                type=ZONE,
+                metavar="ZONE",
+                help="Cut days here, not in each meter's own zone.",
+            ),
+            option(
+                "--step",
+                metavar="DAYS",
+                type=click.IntRange(min=1),
+                help="Ask for windows of that many days, not for as long ones as the cloud allows.",
+            ),
+            option(
+                "--layout",
+                type=click.Choice(LAYOUTS),
+                default="rows",
+                show_default=True,
+                help="Look of the per-meter files; docs/csv.md explains them.",
+            ),
+            option("--overwrite", is_flag=True, help="Replace files that answer other questions."),
+        )
+    ):
+        command = add(command)
+    return command
+
+
+def _download(
+    run: Run,
+    kind: SeriesKind,
+    start: date,
+    end: date,
+    meter_ids: tuple[str, ...],
+    timezone: ZoneInfo | None,
+    step: int | None,
+    overwrite: bool,
+    **rest: Any,
+) -> None:
+    from copper_cli.jobs.interval import SeriesRequest, download_series
+
+    check_range(start, end, one_day=False)
+    request = SeriesRequest(
+        kind, start, end, zone=timezone, meter_ids=meter_ids, step_days=step, **rest
+    )
+    table = download_series(run.context(), request, run.output(overwrite=overwrite))
+    run.show(table)
+    run.finish(table)
+
+
+@meter.command()
+@_series_options
+@option("--baseline", is_flag=True, help="Add each meter's baseline series to its file.")
+@pass_run
+def usage(run: Run, **options: Any) -> None:
+    """Download interval usage from midnight START to midnight END, one CSV file a meter.
+
+    \b
+    Examples:
+      copper meter usage 2020-12-22 2021-01-12 --granularity hour
+      copper meter usage 2021-01-01 2022-01-01 --meter-id 07:57277300 --granularity day
+    """
+    _download(run, "usage", **options)
+
+
+@meter.command(name="baseline-series")
+@_series_options
+@pass_run
+def baseline_series(run: Run, **options: Any) -> None:
+    """Download the baseline that the cloud expects of each meter, one CSV file a meter.
+
+    \b
+    Example:
+      copper meter baseline-series 2020-12-22 2021-01-12
+    """
+    _download(run, "baseline-series", **options)
+
+
+@meter.command(name="average-series")
+@_series_options
+@pass_run
+def average_series(run: Run, **options: Any) -> None:
+    """Download the average of meters alike, one CSV file a meter.
+
+    \b
+    Example:
+      copper meter average-series 2020-12-22 2021-01-12 --granularity day
+    """
+    _download(run, "average-series", **options)
+
+
+@meter.command()
+@option("--detailed", is_flag=True, help="Add address, city and postal code.")
+@pass_run
+def status(run: Run, detailed: bool) -> None:
+    """Show every meter with its newest reading, also those not heard lately.
+
+    \b
+    Example:
+      copper meter status --detailed --csv-output-file generated/output.csv
+    """
+    from copper_cli.jobs.listing import list_meter_status
+
+    table = list_meter_status(run.context(), detailed=detailed)
+    run.show(table, "meters")
+    if table.facts["unverified"]:
+        run.say(f"{table.facts['unverified']} values marked ? may not be in the standard unit.")
+    run.complete()
+
+
+@meter.command()
+@click.argument("start", type=DATE)
+@click.argument("end", type=DATE)
+@option("--meter-id", "meter_ids", metavar="ID", multiple=True, help="Only this meter.")
+@option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in the meter's zone.")
+@option("--latest", is_flag=True, help="Keep only the last reading of the range.")
+@option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+@pass_run
+def readings(
+    run: Run,
+    start: date,
+    end: date,
+    meter_ids: tuple[str, ...],
+    timezone: ZoneInfo | None,
+    latest: bool,
+    overwrite: bool,
+) -> None:
+    """Download register readings of START through END's whole day, one CSV file a meter.
+
+    \b
+    Examples:
+      copper meter readings 2021-12-22 2021-12-24
+      copper meter readings 2021-12-24 2021-12-24 --latest
+    """
+    from copper_cli.jobs.readings import ReadingsRequest, download_readings
+
+    check_range(start, end, one_day=True)
+    request = ReadingsRequest(start, end, timezone, meter_ids, latest)
+    table = download_readings(run.context(), request, run.output(overwrite=overwrite))
+    run.show(table)
+    run.finish(table)
+
+
+@meter.command(name="check-for-water-reversals")
+@option("--check-limit", metavar="N", type=click.IntRange(min=0), help="Only the first N meters.")
+@option(
+    "--method",
+    type=click.Choice(("summer", "winter")),
+    default="summer",
+    show_default=True,
+    help="Which season the last 30 days were.",
+)
+@pass_run
+def check_for_water_reversals(run: Run, check_limit: int | None, method: Any) -> None:
+    """List premises whose indoor and outdoor water meters may be swapped.
+
+    \b
+    Example:
+      copper meter check-for-water-reversals --method winter
+    """
+    from copper_cli.jobs.reversals import check_water_reversals
+
+    table = check_water_reversals(run.context(), method=method, check_limit=check_limit)
+    run.show(table)
+    run.finish(table)

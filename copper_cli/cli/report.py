@@ -1,0 +1,71 @@
+"""copper report: monthly, health, partner."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import click
+
+from copper_cli.cli.options import MONTH, ProgramGroup, option
+from copper_cli.cli.run import Run, pass_run
+
+
+@click.group(cls=ProgramGroup)
+def report() -> None:
+    """Reports for partners: a month's use, a week's health, the bundle of both lists."""
+
+
+@report.command()
+@click.argument("month", type=MONTH, metavar="YYYY-MM")
+@option("--include-per-meter-sum", is_flag=True, help="Add up each meter too: one call a meter.")
+@pass_run
+def monthly(run: Run, month: date, include_per_meter_sum: bool) -> None:
+    """Count homes and meters of a month, and what they used; the notes go to readme.txt.
+
+    \b
+    Examples:
+      copper report monthly 2021-09
+      copper report monthly 2021-09 --include-per-meter-sum --csv-output-file september.csv
+    """
+    from copper_cli.jobs.monthly import report_monthly
+
+    found = report_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
+    run.show(found.table)
+    run.show_legend(found.legend, "readme.txt")
+    run.finish(found.table)
+
+
+@report.command()
+@pass_run
+def health(run: Run) -> None:
+    """Show seven days of every meter and gateway: . up, / degraded, X down, ? changed.
+
+    \b
+    Example:
+      copper report health --csv-output-file health.csv
+    """
+    from copper_cli.jobs.health import report_health
+
+    run.show(report_health(run.context()))
+    run.complete()
+
+
+@report.command()
+@click.argument("handle")
+@pass_run
+def partner(run: Run, handle: str) -> None:
+    """Bundle premises and health of the partner HANDLE into a ZIP, and print the counts.
+
+    HANDLE names the profile, where no --profile is given and no credentials are exported.
+
+    \b
+    Example:
+      copper report partner acme
+    """
+    from copper_cli.jobs.partner import report_partner
+
+    table = report_partner(run.context(profile=handle), handle, run.folder)
+    run.show(table)
+    run.say(f"Bundle: {Path(table.facts['bundle'])}")
+    run.complete()

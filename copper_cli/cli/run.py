@@ -1,0 +1,289 @@
+"""One run of a command: its settings, its cloud, and how its table is shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import datetime
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from copper_cli.cli.options import is_typed, program_values
+from copper_cli.errors import CredentialsError, IncompleteError
+
+if TYPE_CHECKING:
+    from copper_cli.cloud.app import AppClient
+    from copper_cli.cloud.session import CloudSession
+    from copper_cli.cloud.token import Grant
+    from copper_cli.config import Settings
+    from copper_cli.jobs.context import CallCounter, Context, Output
+    from copper_cli.records import Table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Run:
+    """What a command works with. Nothing is read or opened before it is needed."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self.command = ctx.command_path.partition(" ")[2]
+        self._ctx = ctx
+        self._values = program_values(ctx)
+        self._env: Mapping[str, str] = os.environ
+        self._stack = ExitStack()
+        self._complete = True
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    # What was typed
+
+    @property
+    def output_format(self) -> str:
+        """table, csv, json or ndjson."""
+        return str(self._values["output_format"])
+
+    @property
+    def folder(self) -> Path:
+        """Where files go: --output-dir, or `generated`."""
+        from copper_cli.jobs.context import DEFAULT_FOLDER
+
+        return Path(self._values["output_dir"] or DEFAULT_FOLDER)
+
+    @property
+    def csv_output_file(self) -> Path | None:
+        """The table's file, within --output-dir where that is given."""
+        name = self._values["csv_output_file"]
+        if not name:
+            return None
+        folder = self._values["output_dir"]
+        return Path(folder) / name if folder else Path(name)
+
+    def output(self, *, overwrite: bool = False) -> Output:
+        """Where a download's files go and how they look."""
+        from copper_cli.jobs.context import Output
+
+        return Output(self.folder, overwrite=overwrite, raw_cells=self._values["raw_cells"])
+
+    def settings(self, *, individual: bool = False) -> Settings:
+        """Option, environment, profile, default; CredentialsError names what is missing."""
+        from copper_cli.cli.settings import read_settings
+
+        if self._values["sandbox"]:
+            self._start_sandbox()
+        return read_settings(
+            self._values,
+            self._env,
+            command=self.command,
+            individual=individual,
+            profile_first=is_typed(self._ctx, "profile"),
+        )
+
+    # The cloud
+
+    def context(self, profile: str | None = None) -> Context:
+        """The partner's cloud, ready to be asked; closed when the run ends.
+
+        `profile` is used where no other is named and no credentials are exported.
+        """
+        from copper_cli.cloud.client import CloudClient
+        from copper_cli.cloud.spans import SpanBook
+        from copper_cli.jobs.context import CallCounter, Context
+
+        if profile and not self._values["profile"] and not self._env.get("COPPER_CLIENT_ID"):
+            self._values["profile"] = None if self._values["sandbox"] else profile
+        settings = self.settings()
+        counter = CallCounter()
+        session = self.session(settings, counter=counter)
+        return Context(
+            client=CloudClient(session, settings.enterprise_id, settings.query_limit),
+            session=session,
+            spans=SpanBook(settings.cache_dir / "spans.json", time.time),
+            now=time.time,
+            sleep=time.sleep,
+            progress=self._watch(),
+            jobs=int(self._values["jobs"]),
+            counter=counter,
+        )
+
+    def session(
+        self,
+        settings: Settings,
+        grant: Grant = "enterprise",
+        counter: CallCounter | None = None,
+    ) -> CloudSession:
+        """A session that tells this run what happens."""
+        from copper_cli.cloud.events import CallDone, Event
+        from copper_cli.cloud.session import CloudSession
+
+        watcher = self._watch()
+
+        def note(event: Event) -> None:
+            if counter is not None and isinstance(event, CallDone) and not event.from_cache:
+                counter.add()
+            watcher.note(event)
+
+        session = CloudSession(settings, grant=grant, on_event=note)
+        return self._stack.enter_context(session)
+
+    def app(self) -> AppClient:
+        """The individual's cloud; on a terminal whoever is not logged in is asked to."""
+        from copper_cli.cloud.app import AppClient, is_logged_in
+
+        settings = self.settings(individual=True)
+        if not is_logged_in(settings) and (self._values["sandbox"] or sys.stdin.isatty()):
+            self.log_in()
+        return AppClient(self.session(settings, "individual"))
+
+    def log_in(self) -> None:
+        """Have the browser's code pasted and keep the token; CredentialsError without a person."""
+        from copper_cli.cloud.app import build_authorize_url, exchange_code
+
+        settings = self.settings(individual=True)
+        address, verifier = build_authorize_url(settings)
+        if self._values["sandbox"]:
+            from urllib.request import urlopen
+
+            with urlopen(address) as page:  # noqa: S310 - our own cloud in this process
+                pasted = page.geturl()
+        elif sys.stdin.isatty():
+            self.say("Open this address in a browser and log in:")
+            self.say(address)
+            self.say("Then paste the address that the browser ends at, or its code= value.")
+            pasted = click.prompt("Code", err=True)
+        else:
+            raise CredentialsError("nobody is logged in; run `copper account login` on a terminal.")
+        exchange_code(settings, pasted, verifier)
+
+    # What is shown
+
+    def print_json(self, value: Any) -> None:
+        """A value as JSON, on stdout or in --csv-output-file's place, as it is."""
+        import json
+
+        from copper_cli.write.cells import escape_json
+
+        click.echo(escape_json(json.dumps(value, ensure_ascii=False, indent=2)))
+
+    def show_legend(self, legend: Table, name: str) -> None:
+        """The notes of a table: on the console under it, and as a file in the folder."""
+        from copper_cli.write.files import write_whole
+        from copper_cli.write.tables import render_csv
+
+        write_whole(self.folder / name, render_csv(legend))
+        if self.output_format == "table" and not self._values["quiet"]:
+            click.echo("")
+            for note, text in legend.rows:
+                click.echo(f"  ({note}) {text}")
+
+    def show(self, table: Table, noun: str | None = None) -> None:
+        """The table on stdout as --format says, and in --csv-output-file.
+
+        `noun` asks for the line that scripts count by (`premises`, `meters`).
+        """
+        from copper_cli.write import tables
+        from copper_cli.write.files import write_whole
+
+        raw = self._values["raw_cells"]
+        if self.csv_output_file is not None:
+            write_whole(self.csv_output_file, tables.render_csv(table, raw_cells=raw))
+        if self.output_format == "table":
+            if noun is not None:
+                listed = table.facts["listed"]
+                today = f"{datetime.now().astimezone():%Y-%m-%d}"
+                click.echo(f"Building information for {listed} {noun} on {today}...")
+            if not self._values["quiet"]:
+                click.echo("\n" + tables.render_console(table))
+            return
+        if self._values["quiet"]:
+            return
+        if self.output_format == "json":
+            click.echo(tables.render_json(table))
+            return
+        as_csv = self.output_format == "csv"
+        lines = tables.render_csv(table, raw_cells=raw) if as_csv else tables.render_ndjson(table)
+        for chunk in lines:
+            click.echo(chunk, nl=False)
+
+    def finish(self, table: Table) -> None:
+        """Say how a job ended; IncompleteError where some of it is missing."""
+        failed = table.facts.get("failed") or []
+        for one in failed:
+            self.say(f"{one['id']} failed: {one['reason']}")
+        if "done" in table.facts:
+            self._say_done(table)
+        if failed:
+            noun = table.facts.get("noun", "part")
+            raise IncompleteError(
+                f"{len(failed)} {noun}{'s' if len(failed) > 1 else ''} missing. "
+                "Run the same command again to fetch what is missing."
+            )
+        self.complete()
+
+    def complete(self) -> None:
+        """The last line of a table: everything asked for is there."""
+        if self.output_format == "table":
+            click.echo("complete!")
+
+    def fail(self, text: str) -> NoReturn:
+        """End with the exit code that says: some of it is missing."""
+        raise IncompleteError(text)
+
+    def say(self, text: str) -> None:
+        """A line for the person at the terminal or in the log."""
+        self._watch().say(text)
+
+    def _say_done(self, table: Table) -> None:
+        facts = table.facts
+        noun = facts["noun"]
+        kept = f" ({facts['kept']} kept from before)" if facts["kept"] else ""
+        come = f", {facts['to_come']} buckets to come" if facts["to_come"] else ""
+        self.say(
+            f"{facts['done']} {noun}s done{kept}, {facts['empty']} empty, "
+            f"{len(facts['failed'])} failed{come}. {facts['calls']} calls used."
+        )
+        if facts["files"]:
+            self.say(f"Files: {facts['files']} CSV and manifest.json in {facts['folder']}/")
+
+    def _watch(self) -> Any:
+        from copper_cli.cli.progress import Watcher
+
+        if not hasattr(self, "_watcher"):
+            self._watcher = Watcher(
+                self.command, color=self._values["color"], debug=self._values["debug"]
+            )
+            self._stack.callback(self._watcher.stop)
+        return self._watcher
+
+    def _start_sandbox(self) -> None:
+        """A local cloud in this process; its quota and cache are not the user's."""
+        if self._env is not os.environ:
+            return
+        import tempfile
+
+        from copper_cli.sandbox import Sandbox, SandboxConfig
+
+        cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
+        self._env = {**os.environ, **cloud.environment(), "XDG_CACHE_HOME": folder}
+
+
+def pass_run(command: F) -> F:
+    """Hands a command its Run, which is closed when the command ends."""
+
+    @click.pass_context
+    def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
+        with Run(ctx) as run:
+            return ctx.invoke(command, run, *args, **kwargs)
+
+    return update_wrapper(wrapped, command)  # type: ignore[return-value]

@@ -1,0 +1,101 @@
+"""From what was typed, the environment and the profile to Settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from copper_cli.config import (
+    DEFAULT_API_URL,
+    DEFAULT_AUTH_URL,
+    DEFAULT_QUOTA,
+    Secret,
+    Settings,
+    cache_dir,
+    check_url,
+    parse_quota,
+    read_profile,
+    read_secret,
+)
+from copper_cli.errors import CredentialsError
+
+INDIVIDUAL_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
+"""The vendor's public client for individual accounts."""
+
+_VARIABLES = {
+    "client_id": "COPPER_CLIENT_ID",
+    "client_secret": "COPPER_CLIENT_SECRET",
+    "enterprise_id": "COPPER_ENTERPRISE_ID",
+}
+
+
+def read_settings(
+    values: Mapping[str, Any],
+    env: Mapping[str, str],
+    *,
+    command: str,
+    individual: bool = False,
+    profile_first: bool = False,
+) -> Settings:
+    """The settings of a run.
+
+    Environment goes before profile, but where the profile was named on the command line
+    (`profile_first`): whoever types --profile ACME must never get another partner's data
+    because a variable is still exported. Raises CredentialsError for what is missing,
+    UsageError for what is wrong.
+    """
+    profile = read_profile(values["profile"], env) if values.get("profile") else {}
+    if values.get("sandbox"):
+        profile = {}
+    found = _credentials(values, env, profile, profile_first=profile_first)
+    if individual:
+        found = {"client_id": INDIVIDUAL_CLIENT_ID, "client_secret": None, "enterprise_id": ""}
+    missing = [_VARIABLES[name] for name in _VARIABLES if not individual and not found[name]]
+    if missing:
+        raise CredentialsError(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. Export "
+            f"{'it' if len(missing) == 1 else 'them'}, or name a profile (--profile), or try "
+            f"`copper --sandbox {command}`."
+        )
+    api_url = env.get("COPPER_API_URL") or profile.get("api_url") or DEFAULT_API_URL
+    auth_url = env.get("COPPER_AUTH_URL") or profile.get("auth_url") or DEFAULT_AUTH_URL
+    quota = values.get("quota") or profile.get("quota") or DEFAULT_QUOTA
+    return Settings(
+        api_url=check_url("COPPER_API_URL", api_url),
+        auth_url=check_url("COPPER_AUTH_URL", auth_url),
+        client_id=found["client_id"],
+        client_secret=found["client_secret"],
+        enterprise_id=found["enterprise_id"],
+        cache_dir=cache_dir(env),
+        quota=parse_quota(quota),
+        timeout_s=values["timeout"],
+        wait=values["wait"],
+        reserve=values["reserve"],
+        use_cache=values["cache"],
+        query_limit=values["query_limit"],
+        command=command,
+        debug=values["debug"],
+    )
+
+
+def _credentials(
+    values: Mapping[str, Any],
+    env: Mapping[str, str],
+    profile: Mapping[str, Any],
+    *,
+    profile_first: bool,
+) -> dict[str, Any]:
+    """Client id, secret and enterprise id, each from the first place that has it."""
+    exported: dict[str, Any] = {name: env.get(variable) for name, variable in _VARIABLES.items()}
+    if exported["client_secret"]:
+        exported["client_secret"] = Secret(exported["client_secret"])
+    kept: dict[str, Any] = {name: profile.get(name) for name in _VARIABLES}
+    if profile_first or not exported["client_secret"]:
+        kept["client_secret"] = read_secret(profile, env)
+    places = (kept, exported) if profile_first else (exported, kept)
+    found = {name: places[0][name] or places[1][name] for name in _VARIABLES}
+    if values.get("enterprise_id"):  # from the environment it is already the exported one
+        typed = values["enterprise_id"]
+        if typed != exported["enterprise_id"] or not profile_first:
+            found["enterprise_id"] = typed
+    return found

@@ -1,0 +1,214 @@
+"""The partner endpoints: one method each, both kinds of paging, records out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from copper_cli.cloud import parse
+from copper_cli.cloud.session import CloudSession, reuse_always
+from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
+from copper_cli.records import (
+    Aggregate,
+    BulkReading,
+    Gateway,
+    GridReading,
+    Meter,
+    Premise,
+    Reading,
+    Series,
+    SeriesKind,
+    StateChange,
+    Window,
+)
+
+DEFAULT_QUERY_LIMIT = 1000
+"""The cloud's own page length, left out of the question."""
+LATE_S = 2 * 86400
+"""ASSUMED: a bucket older than this that is still null stays null. Check: ask again, days later,
+for a window that held nulls, and see whether any were filled."""
+
+
+class CloudClient:
+    """What an enterprise's meters, premises and gateways say.
+
+    Every method raises what CloudSession.get_json raises. Amounts are as the cloud answers.
+    """
+
+    def __init__(
+        self, session: CloudSession, enterprise_id: str, query_limit: int = DEFAULT_QUERY_LIMIT
+    ) -> None:
+        if not enterprise_id:
+            raise CredentialsError("Set COPPER_ENTERPRISE_ID to your enterprise's id.")
+        self._session = session
+        self._root = f"/api/v2/partner/{quote_segment(enterprise_id, 'enterprise')}"
+        self._query_limit = query_limit
+
+    def fetch_premises(self, *, with_users: bool = False) -> list[Premise]:
+        """Every premise, in the cloud's order; with the emails of its users when asked for."""
+        params = {"with_users": "True"} if with_users else {}
+        reuse = parse.has_every_email if with_users else reuse_always
+        return parse.parse_premises(
+            self._offset_list("premise", params, reuse), with_users=with_users
+        )
+
+    def fetch_meters(
+        self, *, with_history: bool = True, premise_id: str | None = None
+    ) -> list[Meter]:
+        """Every meter, or those of a premise, in the cloud's order."""
+        params = {} if with_history else {"with_history": "false"}
+        if premise_id is not None:
+            params["premise_id"] = premise_id
+        return parse.parse_meters(self._offset_list("meter", params))
+
+    def fetch_gateways(self, *, with_history: bool = False) -> list[Gateway]:
+        """Every gateway, those not yet installed too, in the cloud's order."""
+        params = {} if with_history else {"with_history": "false"}
+        return parse.parse_gateways(self._offset_list("gateway", params))
+
+    def fetch_gateway_histories(self) -> dict[str, tuple[StateChange, ...]]:
+        """State changes by gateway id."""
+        return parse.parse_histories(self._offset_list("gateway/history", {}))
+
+    def fetch_bulk(self) -> list[BulkReading]:
+        """The newest register of each meter heard recently, in the standard unit."""
+        return parse.parse_bulk(self._next_list("bulk"))
+
+    def fetch_grid_latest(self) -> list[GridReading]:
+        """The newest grid reading of each gateway."""
+        return parse.parse_grid(self._next_list("grid/latest"))
+
+    def fetch_grid_readings(
+        self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
+    ) -> list[GridReading]:
+        """Grid readings in a window, sorted by gateway and time."""
+        params: dict[str, str | int] = {**window_params(window)}
+        if premise_id is not None:
+            params["premise_id"] = premise_id
+        if gateway_id is not None:
+            params["gateway_id"] = gateway_id
+        body = self._session.get_json(f"{self._root}/grid/readings", params)
+        found = parse.parse_grid(parse.parse_list(body, "grid/readings"))
+        return sorted(found, key=lambda reading: (reading.gateway_id, reading.time_utc))
+
+    def fetch_series(
+        self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
+    ) -> Series:
+        """Interval rows of one meter, ascending, each instant once. One call.
+
+        Rows may lie at both ends of the window. An answer with a recent bucket still empty is
+        not kept in the cache.
+        """
+        late_s = self._session.clock.now() - LATE_S
+        body = self._session.get_json(
+            f"{self._meter(meter_id)}/{kind}",
+            {"granularity": granularity, **window_params(window)},
+            reuse=lambda body: parse.is_settled(body, kind, late_s),
+        )
+        return parse.parse_series(body, kind, f"{kind} of meter {meter_id}")
+
+    def fetch_readings(self, meter_id: str, window: Window) -> list[Reading]:
+        """Register readings of one meter as it sent them, ascending by time."""
+        body = self._session.get_json(f"{self._meter(meter_id)}/readings", window_params(window))
+        return parse.parse_readings(body, f"readings of meter {meter_id}")
+
+    def fetch_timezone(self, meter_id: str) -> str | None:
+        """IANA name of the zone where a meter is; None where the cloud does not say."""
+        body = self._session.get_json(f"{self._meter(meter_id)}/location")
+        return parse.parse_timezone(body)
+
+    def fetch_aggregate(
+        self, meter_type: str, window: Window, *, granularity: str = "month"
+    ) -> Aggregate | None:
+        """What all reporting meters of a type used; None where none of the type reports.
+
+        ASSUMED: that case is a 400 or 404. Check: ask for a type the enterprise does not have.
+        """
+        params = {"granularity": granularity, **window_params(window), "meter_type": meter_type}
+        try:
+            body = self._session.get_json(f"{self._root}/aggregate/usage", params)
+        except (BadRequestError, NotFoundError):
+            return None
+        return parse.parse_aggregate(body, f"the use of all {meter_type} meters")
+
+    def _meter(self, meter_id: str) -> str:
+        return f"{self._root}/meter/{quote_segment(meter_id, 'meter')}"
+
+    def _offset_list(
+        self,
+        name: str,
+        params: Mapping[str, str | int],
+        reuse: Callable[[Any], bool] = reuse_always,
+    ) -> list[parse.Row]:
+        """The rows of every page, each id once. A page that brings nothing new is an error."""
+        rows: list[parse.Row] = []
+        seen: set[str | None] = {None}
+        offset = 0
+        while True:
+            page_params = dict(params)
+            if self._query_limit != DEFAULT_QUERY_LIMIT:
+                page_params["limit"] = self._query_limit
+            if offset:
+                page_params["offset"] = offset
+            body = self._session.get_json(f"{self._root}/{name}", page_params, reuse=reuse)
+            page = parse.parse_list(body, name)
+            fresh = []
+            for row in page:
+                if (row_id := parse.row_id(row)) not in seen:
+                    seen.add(row_id)
+                    fresh.append(row)
+            rows += fresh
+            if len(body) < self._query_limit:
+                return rows
+            if not fresh:
+                raise CloudError(
+                    f"{name}: the cloud repeats a page (rows from {offset} on); "
+                    "the list cannot be read to its end."
+                )
+            offset += len(body)
+
+    def _next_list(self, name: str) -> list[parse.Row]:
+        """The rows of every page; `next` is followed on the API host only, and never in a ring."""
+        path = f"{self._root}/{name}"
+        rows: list[parse.Row] = []
+        seen = {path}
+        while True:
+            page, following = parse.parse_next_page(self._session.get_json(path), name)
+            rows += page
+            if following is None:
+                return rows
+            path = next_path(self._session.settings.api_url, path, following, name)
+            if path in seen:
+                raise CloudError(f"{name}: the cloud's pages go in a ring; the list has no end.")
+            seen.add(path)
+
+
+def quote_segment(text: str, what: str) -> str:
+    """The id as one segment of a path, so that no id can name another path.
+
+    Raises NotFoundError for what no encoding can make a segment: nothing, `.` and `..`.
+    """
+    if text in ("", ".", ".."):
+        raise NotFoundError(f"There is no {what} {text!r}.")
+    return quote(text, safe="", errors="replace")
+
+
+def window_params(window: Window) -> dict[str, str | int]:
+    """`start` and `end` as the cloud reads them: UTC, whole seconds, `2020-12-22T07:00:00Z`."""
+    return {"start": _text(window.start_utc), "end": _text(window.end_utc)}
+
+
+def _text(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def next_path(api_url: str, path: str, following: str, what: str) -> str:
+    """The path and query of the next page. CloudError where it leads to another host."""
+    origin, found = urlsplit(api_url), urlsplit(urljoin(api_url + path, following))
+    if (found.scheme, found.netloc) != (origin.scheme, origin.netloc):
+        raise CloudError(f"{what}: the cloud names a next page on another host; not followed.")
+    whole = found._replace(scheme="", netloc="", fragment="").geturl()
+    whole = whole if whole.startswith("/") else f"/{whole}"
+    return whole.removeprefix(origin.path) if origin.path else whole

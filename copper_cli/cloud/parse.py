@@ -1,0 +1,517 @@
+"""JSON to records: the only file that names the cloud's fields.
+
+Unknown fields are ignored and missing ones survived. A value of a wrong type is None; a thing
+without the id or instant that makes it what it is, is left out; an answer that is no list or
+object where it must be raises CloudError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
+from operator import lt
+from typing import Any, TypeVar
+
+from copper_cli.errors import CloudError
+from copper_cli.records import (
+    Aggregate,
+    BulkReading,
+    Gateway,
+    GridReading,
+    Instant,
+    LastReading,
+    Meter,
+    Premise,
+    Reading,
+    Series,
+    SeriesKind,
+    StateChange,
+)
+
+Number = int | float
+Row = dict[str, Any]
+T = TypeVar("T")
+
+_MEMO_SIZE = 100_000
+_HUGE = 1e300
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+# Single values
+
+
+def to_number(value: object) -> Number | None:
+    """The value if it is a finite number; a boolean is none, nor is what no float could hold."""
+    if (type(value) is int or type(value) is float) and -_HUGE < value < _HUGE:
+        return value  # as it was written: 0 stays 0, so that files show what the cloud sent
+    return None
+
+
+def to_text(value: object) -> str | None:
+    """The value if it is a text."""
+    return value if isinstance(value, str) else None
+
+
+def to_id(value: object) -> str | None:
+    """The value as an id: a text that is not empty, or a whole number written out."""
+    if type(value) is int:
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def to_utc(value: object) -> datetime | None:
+    """The instant in a text such as `2022-03-02T04:30:00.000Z`; without an offset it is UTC."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+class _DayMemo(dict[str, int]):
+    """`2022-03-02` → seconds since 1970 at its start, UTC. Raises ValueError."""
+
+    def __missing__(self, text: str) -> int:
+        seconds = (date.fromisoformat(text).toordinal() - _EPOCH) * 86400
+        if len(self) < _MEMO_SIZE:
+            self[text] = seconds
+        return seconds
+
+
+class _TimeMemo(dict[str, int]):
+    """`T04:30:00.000Z` → seconds to add to the day's start, rounded down. Raises ValueError."""
+
+    def __missing__(self, text: str) -> int:
+        if not text.startswith("T"):
+            raise ValueError(text)
+        found = time.fromisoformat(text)
+        offset = found.utcoffset() or timedelta()
+        whole = timedelta(hours=found.hour, minutes=found.minute, seconds=found.second)
+        seconds = math.floor((whole - offset).total_seconds() + found.microsecond / 1e6)
+        if len(self) < _MEMO_SIZE:
+            self[text] = seconds
+        return seconds
+
+
+_days = _DayMemo()
+_times = _TimeMemo()
+
+
+def to_epoch_s(value: object) -> int | None:
+    """Whole seconds since 1970 UTC, a part of a second rounded down."""
+    found = to_utc(value)
+    return None if found is None else math.floor(found.timestamp())
+
+
+# Lists and objects
+
+
+def parse_list(body: object, what: str) -> list[Row]:
+    """The objects in a bare array, anything else in it left out."""
+    if not isinstance(body, list):
+        raise CloudError(f"The cloud answered {_kind(body)} instead of a list for {what}.")
+    return [row for row in body if type(row) is dict]
+
+
+def parse_next_page(body: object, what: str) -> tuple[list[Row], str | None]:
+    """The objects of one page and where the next one is, None after the last."""
+    page = _object(body, what)
+    following = page.get("next")
+    if following is not None and not isinstance(following, str):
+        raise CloudError(f"The cloud answered {_kind(following)} as the next page of {what}.")
+    return _rows(page, "results", what), following or None
+
+
+def row_id(row: Row) -> str | None:
+    """The id of a row in any offset list."""
+    return to_id(row.get("id"))
+
+
+def _object(body: object, what: str) -> Row:
+    if not isinstance(body, dict):
+        raise CloudError(f"The cloud answered {_kind(body)} instead of an object for {what}.")
+    return body
+
+
+def _rows(body: Row, field: str, what: str) -> list[Row]:
+    rows = body.get(field)
+    return [] if rows is None else parse_list(rows, f"the rows ({field}) of {what}")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    return {list: "a list", dict: "an object", str: "a text", bool: "true or false"}.get(
+        type(value), "a number"
+    )
+
+
+def _each(parse: Callable[[Row], T | None], rows: Iterable[Row]) -> list[T]:
+    return [found for row in rows if (found := parse(row)) is not None]
+
+
+# Premises, meters, gateways
+
+
+def parse_premises(rows: Iterable[Row], *, with_users: bool) -> list[Premise]:
+    """Premises in the cloud's order."""
+    return _each(lambda row: _premise(row, with_users), rows)
+
+
+def _premise(row: Row, with_users: bool) -> Premise | None:
+    premise_id = to_id(row.get("id"))
+    if premise_id is None:
+        return None
+    tags = row.get("tags")
+    tags = {tag for tag in tags if isinstance(tag, str)} if isinstance(tags, list) else set()
+    return Premise(
+        id=premise_id,
+        created_at=to_text(row.get("created_at")),
+        created_utc=to_utc(row.get("created_at")),
+        name=to_text(row.get("name")),
+        street_address=to_text(row.get("street_address")),
+        suite_apartment_unit=to_id(row.get("suite_apartment_unit")),
+        city_town=to_text(row.get("city_town")),
+        postal_code=to_id(row.get("postal_code")),
+        county_district=to_text(row.get("county_district")),
+        state_region=to_text(row.get("state_region")),
+        tags=tuple(sorted(tags)),
+        timezone=to_text(row.get("timezone")),
+        emails=_emails(row) if with_users else None,
+    )
+
+
+def _emails(row: Row) -> tuple[str | None, ...]:
+    users = row.get("user_list")
+    if not isinstance(users, list):
+        return ()
+    return tuple(to_text(user.get("email")) or None for user in users if isinstance(user, dict))
+
+
+def has_every_email(body: object) -> bool:
+    """False where a user's email is missing: the cloud is still filling its cache."""
+    rows = body if isinstance(body, list) else []
+    return all(None not in _emails(row) for row in rows if isinstance(row, dict))
+
+
+def parse_meters(rows: Iterable[Row]) -> list[Meter]:
+    """Meters in the cloud's order; register values as the cloud wrote them."""
+    return _each(_meter, rows)
+
+
+def _meter(row: Row) -> Meter | None:
+    meter_id = to_id(row.get("id"))
+    if meter_id is None:
+        return None
+    return Meter(
+        id=meter_id,
+        type=to_text(row.get("type")) or "",
+        state=to_text(row.get("state")),
+        premise_id=to_id(row.get("premise_id")),
+        created_utc=to_utc(row.get("created_at")),
+        premise_created_utc=to_utc(row.get("premise_created_at")),
+        uom=to_text(row.get("uom")),
+        last_reading=_last_reading(row.get("last_reading")),
+        history=_history(row.get("seven_day_history")),
+    )
+
+
+def _last_reading(row: object) -> LastReading | None:
+    if not isinstance(row, dict):
+        return None
+    return LastReading(value=to_number(row.get("value")), time_utc=to_utc(row.get("hw_timestamp")))
+
+
+def _history(rows: object) -> tuple[StateChange, ...]:
+    if not isinstance(rows, list):
+        return ()
+    return tuple(_each(_state_change, (row for row in rows if isinstance(row, dict))))
+
+
+def _state_change(row: Row) -> StateChange | None:
+    time_utc = to_utc(row.get("timestamp"))
+    if time_utc is None:
+        return None
+    return StateChange(time_utc, to_text(row.get("from")) or "", to_text(row.get("to")) or "")
+
+
+def parse_gateways(rows: Iterable[Row]) -> list[Gateway]:
+    """Gateways in the cloud's order."""
+    return _each(_gateway, rows)
+
+
+def _gateway(row: Row) -> Gateway | None:
+    gateway_id = to_id(row.get("id"))
+    if gateway_id is None:
+        return None
+    return Gateway(
+        id=gateway_id,
+        premise_id=to_id(row.get("premise_id")),
+        state=to_text(row.get("state")),
+        model=to_text(row.get("model")),
+        last_heard=to_text(row.get("last_heard")),
+        firmware_version=to_text(row.get("firmware_version")),
+        fields=row,
+    )
+
+
+def parse_histories(rows: Iterable[Row]) -> dict[str, tuple[StateChange, ...]]:
+    """State changes by gateway id, in the cloud's order."""
+    return {gateway_id: _history(row.get("history")) for row in rows if (gateway_id := row_id(row))}
+
+
+# Newest readings and the grid
+
+
+def parse_bulk(rows: Iterable[Row]) -> list[BulkReading]:
+    """Newest register values in the cloud's order."""
+    return _each(_bulk_reading, rows)
+
+
+def _bulk_reading(row: Row) -> BulkReading | None:
+    meter_id = to_id(row.get("meter_id"))
+    if meter_id is None:
+        return None
+    return BulkReading(
+        meter_id=meter_id,
+        meter_type=to_text(row.get("meter_type")) or "",
+        value=to_number(row.get("value")),
+        time_utc=to_utc(row.get("timestamp")),
+    )
+
+
+def parse_grid(rows: Iterable[Row]) -> list[GridReading]:
+    """Grid readings in the cloud's order."""
+    return _each(_grid_reading, rows)
+
+
+def _grid_reading(row: Row) -> GridReading | None:
+    gateway_id = to_id(row.get("gateway_id"))
+    time_utc = to_utc(row.get("hw_timestamp"))
+    if gateway_id is None or time_utc is None:
+        return None
+    return GridReading(
+        gateway_id=gateway_id,
+        premise_id=to_id(row.get("premise_id")),
+        time_utc=time_utc,
+        voltage=to_number(row.get("voltage")),
+        frequency=to_number(row.get("frequency")),
+    )
+
+
+# What one meter used
+
+
+def parse_readings(body: object, what: str) -> list[Reading]:
+    """Register readings, ascending by time."""
+    found = _each(_reading, _rows(_object(body, what), "results", what))
+    return sorted(found, key=lambda reading: reading.time_utc)
+
+
+def _reading(row: Row) -> Reading | None:
+    time_utc = to_utc(row.get("time"))
+    if time_utc is None:
+        return None
+    return Reading(time_utc, to_number(row.get("actual")), to_number(row.get("value")))
+
+
+def parse_timezone(body: Any) -> str | None:
+    """The zone's name in a meter's location; None where there is none."""
+    name = body.get("timezone") if isinstance(body, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
+def parse_aggregate(body: object, what: str) -> Aggregate:
+    """What the meters of a type used together."""
+    found = _object(body, what)
+    count = to_number(found.get("meter_count"))
+    return Aggregate(
+        meter_count=None if count is None else int(count),
+        sum_energy=to_number(found.get("sum_energy")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SeriesFields:
+    rows: str
+    energy: str
+    total: str
+
+
+_USAGE = _SeriesFields("results", "usage", "sum_usage")
+_BASELINE = _SeriesFields("series", "energy", "sum_energy")
+
+
+def _fields(kind: SeriesKind) -> _SeriesFields:
+    return _USAGE if kind == "usage" else _BASELINE
+
+
+def parse_series(body: object, kind: SeriesKind, what: str) -> Series:
+    """Interval rows as columns, ascending, each instant once.
+
+    Of rows with the same instant the one with the most values stays, the first of equals.
+    Rows without a readable time are left out. About a microsecond a row.
+    """
+    fields = _fields(kind)
+    found = _object(body, what)
+    times, rows = _timed(_rows(found, fields.rows, what))
+    if not all(map(lt, times, islice(times, 1, None))):
+        times, rows = _in_order(times, rows, fields)
+    is_usage = kind == "usage"
+    nothing = [None] * len(rows)
+    return Series(
+        times_s=times,
+        energy=_column(rows, fields.energy),
+        power=_column(rows, "power"),
+        value=_column(rows, "value") if is_usage else nothing,
+        actual=_column(rows, "actual") if is_usage else nothing,
+        sum_energy=to_number(found.get(fields.total)),
+        meter_type=to_text(found.get("meter_type")),
+    )
+
+
+def _timed(rows: list[Row]) -> tuple[list[int], list[Row]]:
+    texts = [row.get("time") for row in rows]
+    try:
+        return [_days[text[:10]] + _times[text[10:]] for text in texts], rows  # type: ignore[index]
+    except (TypeError, ValueError, OverflowError):
+        pairs = [(to_epoch_s(text), row) for text, row in zip(texts, rows, strict=True)]
+        kept = [(time_s, row) for time_s, row in pairs if time_s is not None]
+        return [time_s for time_s, _ in kept], [row for _, row in kept]
+
+
+def _in_order(
+    times: Sequence[int], rows: Sequence[Row], fields: _SeriesFields
+) -> tuple[list[int], list[Row]]:
+    best: dict[int, tuple[int, Row]] = {}
+    for time_s, row in zip(times, rows, strict=True):
+        known = sum(
+            to_number(row.get(name)) is not None
+            for name in (fields.energy, "power", "value", "actual")
+        )
+        if time_s not in best or known > best[time_s][0]:
+            best[time_s] = (known, row)
+    ordered = sorted(best)
+    return ordered, [best[time_s][1] for time_s in ordered]
+
+
+def _column(rows: Iterable[Row], name: str) -> list[Any]:
+    column = [row.get(name) for row in rows]
+    return column if _is_clean(column) else [to_number(value) for value in column]
+
+
+def _is_clean(column: list[Any]) -> bool:
+    """Numbers and nulls only: told from the column as a whole, since rows are many."""
+    if not set(map(type, column)) <= {float, int, type(None)}:
+        return False
+    try:
+        return bool(abs(sum(filter(None, column))) < _HUGE)  # one infinity spoils the sum
+    except OverflowError:
+        return False
+
+
+def is_settled(body: object, kind: SeriesKind, after_s: float) -> bool:
+    """False where a row later than `after_s` holds no amount: its bucket may still be filled."""
+    fields = _fields(kind)
+    rows = body.get(fields.rows) if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        return True
+    for row in rows:
+        if isinstance(row, dict) and row.get(fields.energy) is None:
+            time_s = to_epoch_s(row.get("time"))
+            if time_s is not None and time_s > after_s:
+                return False
+    return True
+
+
+# The app API
+
+
+def parse_app_premises(state: object) -> list[Premise]:
+    """The premises of an individual's account."""
+    rows = _rows(_object(state, "the account"), "premise_list", "the account")
+    return parse_premises(rows, with_users=False)
+
+
+def parse_app_meters(state: object) -> list[Meter]:
+    """The meters of an individual's account, each with the id of its premise."""
+    rows = _rows(_object(state, "the account"), "premise_list", "the account")
+    meters: list[Meter] = []
+    for premise in rows:
+        listed = premise.get("meter_list")
+        inside = (
+            [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+        )
+        meters += parse_meters({"premise_id": premise.get("id")} | row for row in inside)
+    return meters
+
+
+def parse_instants(body: object, what: str) -> list[Instant]:
+    """What each meter of a premise shows right now, in the cloud's order."""
+    return _each(_instant, _rows(_object(body, what), "results", what))
+
+
+def _instant(row: Row) -> Instant | None:
+    meter_id = to_id(row.get("id"))
+    if meter_id is None:
+        return None
+    return Instant(
+        meter_id=meter_id,
+        meter_type=to_text(row.get("type")),
+        power=to_number(row.get("instant_power")),
+        updated_at=to_text(row.get("updated_at")),
+    )
+
+
+# Tokens and errors
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """What the token endpoint answered."""
+
+    value: str
+    """The access token."""
+    lifetime_s: float | None
+    """How long it lasts; None where the answer does not say."""
+    refresh: str | None
+    """A refresh token, if there is one."""
+
+    def __repr__(self) -> str:
+        return "TokenAnswer(***)"
+
+
+def parse_token(body: object) -> TokenAnswer | None:
+    """The token in an answer; None where there is none that could go into a header."""
+    if not isinstance(body, dict):
+        return None
+    value = body.get("access_token")
+    if not isinstance(value, str) or not value or not all("!" <= sign <= "~" for sign in value):
+        return None
+    lifetime_s = body.get("expires_in")
+    if isinstance(lifetime_s, str) and lifetime_s.isascii() and lifetime_s.isdigit():
+        lifetime_s = int(lifetime_s[:12])
+    lifetime_s = to_number(lifetime_s)
+    if lifetime_s is not None and lifetime_s <= 0:
+        lifetime_s = None
+    return TokenAnswer(value, lifetime_s, to_text(body.get("refresh_token")) or None)
+
+
+def parse_error_text(body: object) -> str | None:
+    """What an error body in JSON says in words; None where it says nothing."""
+    if isinstance(body, str):
+        return body
+    if not isinstance(body, Mapping):
+        return None
+    for field in ("error_description", "message", "error", "detail", "description"):
+        value = body.get(field)
+        if isinstance(value, Mapping):
+            value = value.get("message")
+        if isinstance(value, str) and value.strip():
+            return value
+    return None

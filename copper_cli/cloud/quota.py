@@ -1,0 +1,440 @@
+"""The ledger of calls: what every process of a client id has spent, and when more is free.
+
+Copper Cloud grants 100 calls an hour and 1000 a day for a client id, over all its processes.
+The ledger is one SQLite file a client id. A call is written down before it is made, in the same
+transaction that finds it free, so that any number of processes and threads together never
+exceed a limit. Imports no HTTP library: `copper quota` starts fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from copper_cli.cloud.files import digest, make_private, remove_database
+from copper_cli.config import Limit, Settings
+from copper_cli.errors import LocalError, UsageError
+
+LOCK_TIMEOUT_S = 30.0
+KEPT_S = 2 * 86400
+"""Entries are kept at least so long, so that runs with other limits still find them."""
+FORMAT = 1
+"""Of the file; kept in its `user_version`."""
+
+_US = 1_000_000
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "wait",
+    sqlite3.SQLITE_LOCKED: "wait",
+    sqlite3.SQLITE_CORRUPT: "set aside",
+    sqlite3.SQLITE_NOTADB: "set aside",
+    sqlite3.SQLITE_ERROR: "set aside",
+    sqlite3.SQLITE_CANTOPEN: "reopen",
+    sqlite3.SQLITE_READONLY: "reopen",
+    sqlite3.SQLITE_IOERR: "reopen",
+    sqlite3.SQLITE_PERM: "reopen",
+}
+
+T = TypeVar("T")
+
+# One lock for every ledger of this process: held around each use of SQLite, and over a fork, so
+# that a child never inherits a connection or a half-done transaction.
+_process_lock = threading.RLock()
+_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    _process_lock.acquire()
+    for ledger in list(_open_ledgers):
+        ledger.close()
+
+
+def _after_fork() -> None:
+    _process_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUsage:
+    """How much of one limit is spent."""
+
+    limit: Limit
+    """The limit."""
+    used: int
+    """Calls in the window that ends now."""
+    left: int
+    """Calls that this limit grants now; what is reserved for others is not counted."""
+    next_free_utc: tuple[datetime, ...]
+    """When the calls in the window leave it, the earliest first: each frees one call."""
+    by_command: Mapping[str, int]
+    """The calls in the window by what made them, the most first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the ledger holds at one instant."""
+
+    now_utc: datetime
+    """That instant."""
+    limits: tuple[LimitUsage, ...]
+    """One a limit, in the order of the settings."""
+    held_until_utc: datetime | None
+    """Nobody calls before then, because the cloud said so (429); None: no such hold."""
+
+
+class Ledger:
+    """Counts calls against sliding windows, shared by processes and threads through one file.
+
+    `clock` tells seconds since 1970. `reserve` calls of each window are left to others. `pad_s`
+    lengthens a window for its limit, by the share `pad` of its length and at most a second, since
+    the cloud counts a call when it arrives and we when it leaves. `on_warning` hears of a broken
+    file that was set aside.
+
+    A clock set back: entries from the future count as made now, so nothing waits longer than a
+    window. A clock set forward grants too early: the cloud's 429 is the remedy.
+    Raises UsageError where `reserve` leaves no call of a limit.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limits: Sequence[Limit],
+        *,
+        clock: Callable[[], float] = time.time,
+        reserve: int = 0,
+        pad: float = 0.0,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        for limit in limits:
+            if reserve >= limit.calls:
+                raise UsageError(
+                    f"A reserve of {reserve} leaves no call of {limit.calls} "
+                    f"in {limit.period_s} s; make it smaller."
+                )
+        self.path = path
+        self.limits = tuple(limits)
+        self._clock = clock
+        self._reserve = max(reserve, 0)
+        self._pad = pad
+        self._lock_timeout_s = lock_timeout_s
+        self._on_warning = on_warning or (lambda text: None)
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._longest_us = max((self._window_us(limit) for limit in limits), default=0)
+
+    def take(self, command: str) -> float:
+        """0.0 when a call is granted and written down; else seconds until one may be free.
+
+        Raises LocalError when the file cannot be used or stays locked for 30 s.
+        """
+
+        def work(db: sqlite3.Connection) -> float:
+            now_us = self._now_us()
+            self._mend_clock(db, now_us)
+            wait_us = max([self._held_us(db, now_us), *self._waits_us(db, now_us)])
+            if wait_us > 0:
+                return wait_us / _US
+            db.execute("INSERT INTO calls VALUES (?, ?)", (now_us, command))
+            kept_us = max(self._longest_us, KEPT_S * _US)
+            db.execute("DELETE FROM calls WHERE at_us <= ?", (now_us - kept_us,))
+            return 0.0
+
+        return self._transact(work)
+
+    def hold(self, seconds: float) -> None:
+        """Nobody calls for so many seconds (at most the longest window), in any process."""
+        if not seconds > 0:
+            return
+
+        def work(db: sqlite3.Connection) -> None:
+            now_us = self._now_us()
+            self._mend_clock(db, now_us)
+            until_us = now_us + min(math.ceil(min(seconds, 1e9) * _US), self._longest_us)
+            if until_us - now_us > self._held_us(db, now_us):
+                db.execute("DELETE FROM hold")
+                db.execute("INSERT INTO hold VALUES (?, ?)", (now_us, until_us))
+
+        self._transact(work)
+
+    def usage(self) -> Usage:
+        """What is used and left of each limit now, and when more comes free. Writes nothing."""
+        now_us, calls, held_us = self._read()
+        return Usage(
+            now_utc=_instant(now_us),
+            limits=tuple(self._limit_usage(limit, now_us, calls) for limit in self.limits),
+            held_until_utc=_instant(now_us + held_us) if held_us > 0 else None,
+        )
+
+    def resume_at(self, n: int) -> float:
+        """Seconds since 1970 when `n` more calls could all have been granted; now for n < 1."""
+        now_us, calls, held_us = self._read()
+        times = [at_us for at_us, _ in calls]
+        at_us = now_us + max(held_us, 0)
+        for _ in range(n):
+            for limit in self.limits:
+                allowed = limit.calls - self._reserve
+                if len(times) >= allowed:
+                    at_us = max(at_us, times[-allowed] + self._window_us(limit))
+            times.append(at_us)
+        return (at_us if n > 0 else now_us) / _US
+
+    def close(self) -> None:
+        """Give the file back; the next use opens it again."""
+        with _process_lock:
+            _open_ledgers.discard(self)
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __del__(self) -> None:
+        # Not close(): a destructor must wait for no lock. Nobody else can hold this connection.
+        if getattr(self, "_connection", None) is not None:
+            self._connection.close()  # type: ignore[union-attr]
+
+    # Questions within a transaction
+
+    def _now_us(self) -> int:
+        return int(self._clock() * _US)
+
+    def _window_us(self, limit: Limit) -> int:
+        return limit.period_s * _US + int(min(limit.period_s * self._pad, 1.0) * _US)
+
+    @staticmethod
+    def _mend_clock(db: sqlite3.Connection, now_us: int) -> None:
+        db.execute("UPDATE calls SET at_us = ? WHERE at_us > ?", (now_us, now_us))
+        db.execute(
+            "UPDATE hold SET until_us = until_us - set_us + ?, set_us = ? WHERE set_us > ?",
+            (now_us, now_us, now_us),
+        )
+
+    def _waits_us(self, db: sqlite3.Connection, now_us: int) -> Iterator[int]:
+        # The call that must leave the window first is the allowed-th newest one.
+        for limit in self.limits:
+            row = db.execute(
+                "SELECT at_us FROM calls ORDER BY at_us DESC LIMIT 1 OFFSET ?",
+                (limit.calls - self._reserve - 1,),
+            ).fetchone()
+            if row is not None:
+                yield row[0] + self._window_us(limit) - now_us
+
+    @staticmethod
+    def _held_us(db: sqlite3.Connection, now_us: int) -> int:
+        row = db.execute("SELECT max(until_us) FROM hold").fetchone()
+        return 0 if row[0] is None else int(row[0]) - now_us
+
+    def _limit_usage(
+        self, limit: Limit, now_us: int, calls: Sequence[tuple[int, str]]
+    ) -> LimitUsage:
+        window_us = self._window_us(limit)
+        inside = [call for call in calls if call[0] + window_us > now_us]
+        return LimitUsage(
+            limit=limit,
+            used=len(inside),
+            left=max(limit.calls - self._reserve - len(inside), 0),
+            next_free_utc=tuple(_instant(at_us + window_us) for at_us, _ in inside),
+            by_command=dict(Counter(command for _, command in inside).most_common()),
+        )
+
+    def _read(self) -> tuple[int, list[tuple[int, str]], int]:
+        """Now, the calls ascending (none from the future), what is left of a hold."""
+        if not self.path.exists():
+            return self._now_us(), [], 0
+
+        def work(db: sqlite3.Connection) -> tuple[int, list[tuple[int, str]], int]:
+            now_us = self._now_us()
+            rows = db.execute("SELECT min(at_us, ?), command FROM calls ORDER BY at_us", (now_us,))
+            hold = db.execute("SELECT min(set_us, ?) - set_us + until_us FROM hold", (now_us,))
+            held_us = max((row[0] - now_us for row in hold), default=0)
+            return now_us, rows.fetchall(), held_us
+
+        return self._transact(work, "BEGIN")
+
+    # The file
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T], begin: str = "") -> T:
+        """Does the work in one transaction, once no other process is in one.
+
+        Other processes are waited for here rather than in SQLite, so that Ctrl-C and other
+        threads get through.
+        """
+        deadline = time.monotonic() + self._lock_timeout_s
+        mended: set[str] = set()
+        while True:
+            try:
+                with _process_lock:
+                    return self._try(work, begin or "BEGIN IMMEDIATE")
+            except (sqlite3.Error, OSError) as error:
+                remedy = _remedy(error)
+                if remedy == "wait" and time.monotonic() < deadline:
+                    time.sleep(0.002 + 0.018 * (os.urandom(1)[0] / 255))
+                    continue
+                self.close()
+                if remedy in mended or remedy not in ("reopen", "set aside"):
+                    self._give_up(error)
+                mended.add(remedy)
+                if remedy == "set aside":
+                    self._set_aside()
+
+    def _try(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        db = self._connect()
+        db.execute(begin)
+        try:
+            result = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
+        return result
+
+    def _connect(self) -> sqlite3.Connection:
+        """The open connection, opened anew where the file was removed or replaced since."""
+        if self._connection is not None:
+            if self._inode == _inode(self.path):
+                return self._connection
+            self.close()
+        make_private(self.path)
+        self._inode = _inode(self.path)
+        db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._connection = db
+        _open_ledgers.add(self)
+        db.execute("PRAGMA journal_mode=WAL")
+        # NORMAL survives kill -9; a power cut may lose the last calls, never the file.
+        db.execute("PRAGMA synchronous=NORMAL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._create_tables(db)
+        elif version != FORMAT:
+            raise _ForeignFileError(f"its format is {version}")
+        return db
+
+    @staticmethod
+    def _create_tables(db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS calls (at_us INTEGER NOT NULL, command TEXT NOT NULL)"
+        )
+        db.execute("CREATE INDEX IF NOT EXISTS calls_at ON calls (at_us)")
+        db.execute(
+            "CREATE TABLE IF NOT EXISTS hold (set_us INTEGER NOT NULL, until_us INTEGER NOT NULL)"
+        )
+        db.execute(f"PRAGMA user_version={FORMAT}")
+        db.execute("COMMIT")
+
+    def _set_aside(self) -> None:
+        """Renames a broken file, unless another process has done so by now."""
+        from filelock import FileLock, Timeout
+
+        aside = self.path.with_name(f"{self.path.name}.broken")
+        try:
+            with FileLock(f"{self.path}.lock", timeout=self._lock_timeout_s, mode=0o600):
+                if self._is_sound():
+                    return
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.replace(aside)
+                remove_database(self.path)
+        except (OSError, Timeout) as error:
+            self._give_up(error)
+        self._on_warning(
+            f"The ledger of calls was damaged: it is set aside as {aside}, and counting starts "
+            "anew. The cloud may refuse calls (429) until the old ones are an hour or a day ago."
+        )
+
+    def _is_sound(self) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            db.execute("SELECT at_us, command FROM calls LIMIT 1")
+            db.execute("SELECT set_us, until_us FROM hold LIMIT 1")
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+
+        try:
+            with _process_lock:
+                return self._try(work, "BEGIN")
+        except sqlite3.Error:
+            return False
+        finally:
+            self.close()
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        if _remedy(error) == "wait":
+            raise LocalError(
+                f"The ledger of calls {self.path} stayed locked by another program for "
+                f"{self._lock_timeout_s:.0f} s. End that program, then run this again."
+            ) from None
+        message = (
+            f"The ledger of calls {self.path} cannot be used: {error}. "
+            "Make its folder writable or choose another with COPPER_CACHE_DIR."
+        )
+        kind = LedgerUnwritableError if _remedy(error) == "reopen" else LocalError
+        raise kind(message) from None
+
+
+class LedgerUnwritableError(LocalError):
+    """The ledger's folder or file takes no writing."""
+
+
+class _ForeignFileError(sqlite3.DatabaseError):
+    """A good SQLite file, but not this ledger."""
+
+
+def ledger_path(settings: Settings) -> Path:
+    """The ledger of the settings' client id: the quota belongs to the id, whatever the host."""
+    return settings.cache_dir / f"quota.{digest(settings.client_id)}.sqlite"
+
+
+def open_ledger(
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.time,
+    on_warning: Callable[[str], None] | None = None,
+) -> Ledger:
+    """The ledger that sessions with these settings use. Opens no file yet.
+
+    Its windows are 1 % longer than the limit's, by a second at most: a call reaches the cloud
+    a little after it is written down, the next perhaps sooner.
+    """
+    return Ledger(
+        ledger_path(settings),
+        settings.quota,
+        clock=clock,
+        reserve=settings.reserve,
+        pad=0.01,
+        on_warning=on_warning,
+    )
+
+
+def _remedy(error: Exception) -> str:
+    """What may help: `wait`, `set aside`, `reopen` or nothing."""
+    if isinstance(error, _ForeignFileError):
+        return "set aside"
+    if isinstance(error, OSError):
+        return "reopen"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _REMEDIES.get(code, "")
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _instant(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / _US, UTC)

@@ -1,0 +1,376 @@
+"""The session: one GET at a time through cache, quota, token and retries."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import requests
+
+from copper_cli.cloud import transport
+from copper_cli.cloud.cache import AnswerCache, Entry
+from copper_cli.cloud.events import (
+    CallDone,
+    Clock,
+    Event,
+    QuotaWait,
+    Retrying,
+    SystemClock,
+    Warned,
+)
+from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
+from copper_cli.cloud.token import Grant, Token, TokenSource
+from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
+from copper_cli.config import Settings
+from copper_cli.errors import (
+    BadRequestError,
+    CloudError,
+    CredentialsError,
+    NotFoundError,
+    QuotaSpentError,
+)
+
+T = TypeVar("T")
+
+SLICE_S = 1.0
+"""Waits are cut so small, so that a cancelled session's threads end soon."""
+
+
+def reuse_always(body: Any) -> bool:
+    """Any answer may be used again as Cache-Control allows."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    request: requests.PreparedRequest
+    kind: str
+    what: str
+
+
+class _RefusedError(Exception):
+    """The API does not accept the token (401), or does not permit (403)."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.said = said
+
+
+class CloudSession:
+    """Asks the API for JSON. A context manager; its threads share token, quota and connections.
+
+    `on_event` is called from whichever thread something happens in.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        grant: Grant = "enterprise",
+        clock: Clock | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.calls_used = 0
+        """Requests that left this machine through this session, retries too, token calls not."""
+        self._on_event = on_event or (lambda event: None)
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._wait_shown_s = -math.inf
+        self._private_folder: TemporaryDirectory[str] | None = None
+        self._ledger = open_ledger(settings, clock=self.clock.now, on_warning=self._warn)
+        self._tokens = TokenSource(
+            settings, grant, self.clock, sleep=self._sleep, on_event=self._on_event
+        )
+        self._cache = AnswerCache(settings, self.clock.now, self._warn)
+        self._http = transport.make_session(settings.timeout_s)
+        # Proxies and certificates as the environment says; found once, since it is slow.
+        self._environment = self._http.merge_environment_settings(
+            settings.api_url, {}, None, None, None
+        )
+        self._host = urlsplit(settings.api_url).hostname or ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends waits in other threads and gives connections and files back."""
+        self.cancel()
+        self._http.close()
+        self._cache.close()
+        self._ledger.close()
+        if self._private_folder is not None:
+            self._private_folder.cleanup()
+
+    def cancel(self) -> None:
+        """Ends every wait of this session within a second: its calls raise CancelledError.
+
+        For a caller that is interrupted while its threads wait for the quota.
+        """
+        self._cancelled.set()
+
+    def is_cached(self, path: str, params: Mapping[str, str | int] | None = None) -> bool:
+        """True if get_json would answer from the cache, without a call."""
+        entry = self._cache.find(self._prepare(path, params).request)
+        return entry is not None and entry.fresh
+
+    def get_json(
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        reuse: Callable[[Any], bool] = reuse_always,
+    ) -> Any:
+        """The parsed JSON body at a path of the API host, from the cache while it is fresh.
+
+        `reuse(body)` False: this answer must not be used again (an email or bucket to come).
+
+        Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
+        NotFoundError, other CloudError (after every retry that made sense), QuotaSpentError
+        where waiting is ruled out, LocalError where the ledger cannot be used.
+        """
+        call = self._prepare(path, params)
+        entry = self._cache.find(call.request)
+        if entry is not None and entry.fresh:
+            body = self._parse_entry(entry)
+            if body is not None and reuse(body):
+                self._on_event(CallDone(call.kind, 200, 0.0, True))
+                return body
+            entry = None
+        if entry is not None:
+            call.request.headers.update(entry.conditions)
+        answer, body = self._ask(call, conditional=entry is not None)
+        if answer.status == 304 and entry is not None:
+            body = self._parse_entry(entry)
+            if reuse(body):
+                self._cache.renew(call.request, entry, answer.headers)
+        elif reuse(body):
+            self._cache.keep(call.request, answer.body, answer.headers)
+        return body
+
+    # One call and its tries
+
+    def _prepare(self, path: str, params: Mapping[str, str | int] | None) -> _Call:
+        if not path.startswith("/"):
+            raise CloudError(f"{transport.one_line(path)!r} is no path of {self._host}.")
+        # Not through the session: that would let a ~/.netrc replace the Authorization header.
+        request = requests.Request(
+            "GET",
+            self.settings.api_url + path,
+            params=dict(params or {}),
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": "copper-cli",
+            },
+        ).prepare()
+        kind, what = describe(path, params or {})
+        return _Call(request, kind, what)
+
+    @staticmethod
+    def _parse_entry(entry: Entry) -> Any:
+        try:
+            return transport.parse_json(Answer(200, {}, entry.body), "")
+        except PassingError:
+            return None
+
+    def _ask(self, call: _Call, *, conditional: bool) -> tuple[Answer, Any]:
+        tries = 0
+        renewed = False
+        while True:
+            tries += 1
+            self._tokens.current()  # before a call is taken: without a token it would be wasted
+            self._take()
+            token = self._tokens.current()  # the wait may have outlasted it
+            try:
+                return self._once(call, token, conditional)
+            except _RefusedError as refused:
+                if renewed or (refused.status == 403 and not token.from_file):
+                    raise self._refusal(call, refused) from None
+                renewed = True
+                tries -= 1
+                self._tokens.renew(token)
+            except PassingError as failure:
+                if tries >= MAX_TRIES:
+                    raise CloudError(
+                        f"{call.what}: {failure.reason} (tried {tries} times).",
+                        status=failure.status,
+                    ) from None
+                self._pause(failure, tries)
+
+    def _once(self, call: _Call, token: Token, conditional: bool) -> tuple[Answer, Any]:
+        request = call.request.copy()  # so that the cache never sees the token
+        request.headers["Authorization"] = f"Bearer {token.value}"
+        started_s = self.clock.now()
+        status = None
+        with self._lock:
+            self.calls_used += 1
+        try:
+            response = self._http.send(request, allow_redirects=False, **self._environment)
+            answer = Answer(response.status_code, response.headers, response.content)
+            status = answer.status
+        except requests.RequestException as error:
+            failure = transport.connection_failure(error, self.settings.api_url)
+            if isinstance(failure, CloudError):
+                raise CloudError(f"{call.what}: {failure}") from None
+            raise failure from None
+        finally:
+            self._on_event(CallDone(call.kind, status, self.clock.now() - started_s, False))
+        if answer.status == 304 and conditional:
+            return answer, None
+        if answer.status == 200:
+            return answer, transport.parse_json(answer, self._host)
+        raise self._failure(call, answer, token)
+
+    def _failure(self, call: _Call, answer: Answer, token: Token) -> Exception:
+        status = answer.status
+        text = transport.excerpt(answer, [token.value, *self._tokens.secrets()])
+        said = f": {text}" if text else ""
+        if status == 429 or status >= 500:
+            after_s = transport.parse_retry_after(answer.headers, self.clock.now())
+            reason = f"{self._host} answered {status}{said}"
+            return PassingError(reason, status=status, retry_after_s=after_s)
+        if status in (401, 403):
+            return _RefusedError(status, said)
+        if status == 400:
+            return BadRequestError(
+                f"{call.what}: the cloud refuses the question (400{said}).", status=400
+            )
+        if status == 404:
+            return NotFoundError(
+                f"{call.what}: the cloud knows no such thing (404{said}).", status=404
+            )
+        if 300 <= status < 400 and status != 304:
+            said = ", a redirect, which is never followed; check COPPER_API_URL"
+        return CloudError(f"{call.what}: {self._host} answered {status}{said}.", status=status)
+
+    @staticmethod
+    def _refusal(call: _Call, refused: _RefusedError) -> CredentialsError:
+        if refused.status == 403:
+            return CredentialsError(
+                f"{call.what}: this client has no permission (403{refused.said}). "
+                "Check the enterprise id, or ask Copper Labs for access."
+            )
+        return CredentialsError(
+            f"{call.what}: the cloud refuses even a new token (401{refused.said}). "
+            "Check the credentials."
+        )
+
+    # Waiting
+
+    def _pause(self, failure: PassingError, tries: int) -> None:
+        after_s = failure.retry_after_s
+        if failure.status == 429:
+            if after_s is None:
+                after_s = transport.backoff_s(tries, factor=4.0)
+            longest_s = max((limit.period_s for limit in self.settings.quota), default=3600)
+            after_s = min(after_s, longest_s)
+            self._on_event(Retrying(failure.reason, after_s))
+            # Every process waits; the next take says how long.
+            self._use_ledger(lambda ledger: ledger.hold(after_s))
+            return
+        wait_s = transport.backoff_s(tries) if after_s is None else min(after_s, MAX_RETRY_AFTER_S)
+        self._on_event(Retrying(failure.reason, wait_s))
+        self._sleep(wait_s)
+
+    def _take(self) -> None:
+        command = self.settings.command
+        while (wait_s := self._use_ledger(lambda ledger: ledger.take(command))) > 0:
+            resume_s = self.clock.now() + wait_s
+            if not self.settings.wait:
+                local = datetime.fromtimestamp(math.ceil(resume_s)).astimezone()
+                raise QuotaSpentError(
+                    f"No call is free: resume at {local.isoformat(timespec='seconds')}.",
+                    resume_at_utc=datetime.fromtimestamp(resume_s, UTC),
+                )
+            self._wait_for_quota(resume_s)
+
+    def _use_ledger(self, work: Callable[[Ledger], T]) -> T:
+        """Does the work with the shared ledger, or where that takes no writing, a private one."""
+        ledger = self._ledger
+        try:
+            return work(ledger)
+        except LedgerUnwritableError as error:
+            with self._lock:
+                if self._private_folder is not None and ledger is self._ledger:
+                    raise
+                if ledger is self._ledger:
+                    self._private_folder = TemporaryDirectory(prefix="copper-")
+                    folder = Path(self._private_folder.name)
+                    self._ledger = open_ledger(
+                        replace(self.settings, cache_dir=folder), clock=self.clock.now
+                    )
+                    self._warn(f"{error} Until then only the calls of this run are counted.")
+            return work(self._ledger)
+
+    def _wait_for_quota(self, resume_s: float) -> None:
+        left_s = resume_s - self.clock.now()
+        # By the clock, which may be set forward; by what was slept, for it may be set back.
+        while left_s > 0 and self.clock.now() < resume_s:
+            self._show_wait(resume_s)
+            self._sleep(min(left_s, SLICE_S))
+            left_s -= SLICE_S
+
+    def _show_wait(self, resume_s: float) -> None:
+        now_s = self.clock.now()
+        with self._lock:
+            if abs(now_s - self._wait_shown_s) < 0.9 * SLICE_S:
+                return  # another thread waits too, and has just said so
+            self._wait_shown_s = now_s
+        usage = self._use_ledger(lambda ledger: ledger.usage())
+        spent = min(usage.limits, key=lambda one: one.left)
+        resume_utc = datetime.fromtimestamp(resume_s, UTC)
+        self._on_event(QuotaWait(resume_utc, spent.used, spent.limit))
+
+    def _sleep(self, seconds: float) -> None:
+        while not self._cancelled.is_set():
+            if seconds <= 0:
+                return
+            self.clock.sleep(min(seconds, SLICE_S))
+            seconds -= SLICE_S
+        raise CancelledError("The session was cancelled.")
+
+    def _warn(self, text: str) -> None:
+        self._on_event(Warned(text))
+
+
+def describe(path: str, params: Mapping[str, str | int]) -> tuple[str, str]:
+    """The kind of a question without ids (`meter/usage`), and its words for a message.
+
+    `/api/v2/partner/E/meter/07%3A1/usage` with start and end gives `meter/usage` and
+    `usage of 07:1 from … to …`.
+    """
+    parts = [unquote(part) for part in path.partition("?")[0].split("/") if part]
+    if parts[:2] == ["api", "v2"]:
+        parts = parts[2:]
+    parts = parts[2:] if parts[:1] == ["partner"] else parts[1:] if parts[:1] == ["app"] else parts
+    kind, subject = "/".join(parts), ""
+    if len(parts) == 3 and parts[0] == "meter":
+        kind, subject = f"meter/{parts[2]}", f"{parts[2]} of meter {parts[1]}"
+    elif len(parts) == 2 and parts[0] in ("instant", "usage", "baseline-series", "average-series"):
+        kind, subject = parts[0], f"{parts[0]} of {parts[1]}"
+    what = subject or kind
+    if "start" in params and "end" in params:
+        what += f" from {params['start']} to {params['end']}"
+    elif params.get("offset"):
+        what += f" (rows from {params['offset']} on)"
+    return kind, transport.one_line(what)

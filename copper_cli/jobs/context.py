@@ -1,0 +1,109 @@
+"""What every job works with, and how it says how far it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from copper_cli.cloud.client import CloudClient
+    from copper_cli.cloud.session import CloudSession
+    from copper_cli.cloud.spans import SpanBook
+
+DEFAULT_FOLDER = Path("generated")
+"""Where per-meter and per-gateway files go without --output-dir."""
+
+
+class Progress(Protocol):
+    """Told how a job goes on; shows it or not."""
+
+    def start(self, noun: str, total: int) -> None:
+        """`total` things called `noun` (meters, days) are to be done."""
+
+    def advance(self) -> None:
+        """One of them is done."""
+
+    def say(self, text: str) -> None:
+        """A line a person should see now."""
+
+    def stop(self) -> None:
+        """No more is to come."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, noun: str, total: int) -> None:
+        """Nothing is shown."""
+
+    def advance(self) -> None:
+        """Nothing is shown."""
+
+    def say(self, text: str) -> None:
+        """Nothing is shown."""
+
+    def stop(self) -> None:
+        """Nothing is shown."""
+
+
+class CallCounter:
+    """Counts the calls of each thread, so that every file knows what it cost."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def add(self) -> None:
+        """A call left this machine from this thread."""
+        self._local.calls = self.calls() + 1
+
+    def calls(self) -> int:
+        """Calls of this thread so far."""
+        return getattr(self._local, "calls", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The cloud, the clock and the watcher of one run."""
+
+    client: CloudClient
+    """One method an endpoint."""
+    session: CloudSession
+    """Counts calls and knows what is cached."""
+    spans: SpanBook
+    """How long a span the cloud allows, by granularity."""
+    now: Callable[[], float]
+    """Seconds since 1970, UTC."""
+    sleep: Callable[[float], None]
+    """Waits that many seconds."""
+    progress: Progress
+    """Who watches."""
+    jobs: int = 1
+    """Calls in flight at once."""
+    counter: CallCounter = field(default_factory=CallCounter)
+    """Counts each thread's calls."""
+
+    def now_utc(self) -> datetime:
+        """The clock's instant."""
+        return datetime.fromtimestamp(self.now(), UTC)
+
+    def today(self) -> datetime:
+        """The clock's instant in the machine's own zone."""
+        return self.now_utc().astimezone()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a download's files go and how they look."""
+
+    folder: Path = DEFAULT_FOLDER
+    """Per-meter and per-gateway files, with their manifest."""
+    overwrite: bool = False
+    """Replace files that answer another question."""
+    raw_cells: bool = False
+    """Leave cells that a spreadsheet would run as they are."""
+    lock_wait_s: float = 0.0
+    """How long to wait for another run that holds the folder."""

@@ -1,0 +1,129 @@
+"""The monthly report: how many homes and meters there were, and what they used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from math import fsum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from dateutil.relativedelta import relativedelta
+
+from copper_cli.errors import CopperError, QuotaSpentError
+from copper_cli.jobs.context import Context
+from copper_cli.jobs.fetch import fetch_series
+from copper_cli.jobs.fleet import Zones, created_by, read_zone, sort_premises
+from copper_cli.jobs.parallel import run_parallel
+from copper_cli.plan import local_midnight, plan_series
+from copper_cli.records import Column, Meter, Premise, Table, Window
+from copper_cli.units import standard_unit
+
+LEGEND = (
+    (1, "Number of elements in existence during the report window"),
+    (2, "Sum of individual meter usages during the report window"),
+    (3, "Number of currently-connected meters contributing to the aggregate usage"),
+    (4, "Aggregate usage of currently-connected meters during the report window"),
+)
+
+_COLUMNS = (
+    Column("Statistic", "statistic"),
+    Column("Value", "value"),
+    Column("Units", "units"),
+    Column("Note", "note"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MonthlyReport:
+    """The table and the legend of its notes."""
+
+    table: Table
+    legend: Table
+
+
+def report_monthly(
+    context: Context, month: date, *, include_per_meter_sum: bool = False
+) -> MonthlyReport:
+    """The report of the month that begins at `month` (a first day).
+
+    The month runs between local midnights of the oldest premise's zone; a meter's own sum in
+    its own premise's. A total of which a part could not be had is left out, and
+    `facts["failed"]` says so.
+    """
+    before = context.session.calls_used
+    premises = sort_premises(context.client.fetch_premises())
+    meters = context.client.fetch_meters(with_history=False)
+    window = _month_window(month, premises)
+    meters = created_by(meters, window.end_utc)
+    homes = [p for p in premises if p.created_utc is None or p.created_utc < window.end_utc]
+    failed: list[dict[str, Any]] = []
+    sums = _per_meter_sums(context, month, meters, failed) if include_per_meter_sum else {}
+    rows: list[Sequence[Any]] = [
+        ("total homes", len(homes), None, 1),
+        ("total meters", len(meters), None, 1),
+    ]
+    for kind in sorted({m.type for m in meters}):
+        rows.append((f"{kind} meters", sum(1 for m in meters if m.type == kind), None, 1))
+        unit = standard_unit(kind)
+        if kind in sums:
+            rows.append((f"{kind} cumulative per-meter usage", round(sums[kind], 2), unit, 2))
+        aggregate = _aggregate(context, kind, window, failed)
+        if aggregate is not None:
+            rows.append((f"{kind} aggregate usage", round(aggregate, 2), unit, 4))
+    facts = {"failed": failed, "calls": context.session.calls_used - before, "noun": "part"}
+    legend = Table("Notes", (Column("Note", "note"), Column("Description", "description")), LEGEND)
+    return MonthlyReport(Table(f"Monthly report for {month:%Y-%m}", _COLUMNS, rows, facts), legend)
+
+
+def _month_window(month: date, premises: Sequence[Premise]) -> Window:
+    zone = read_zone(premises[0].timezone if premises else None) or read_zone("UTC")
+    assert zone is not None
+    return Window(
+        local_midnight(month, zone), local_midnight(month + relativedelta(months=1), zone)
+    )
+
+
+def _aggregate(
+    context: Context, kind: str, window: Window, failed: list[dict[str, Any]]
+) -> float | None:
+    """What all reporting meters of the type used; None where none reports or the call failed."""
+    try:
+        found = context.client.fetch_aggregate(kind, window)
+    except QuotaSpentError:
+        raise
+    except CopperError as error:
+        failed.append({"id": f"{kind} aggregate usage", "reason": str(error)})
+        return None
+    return found.sum_energy if found else None
+
+
+def _per_meter_sums(
+    context: Context, month: date, meters: Sequence[Meter], failed: list[dict[str, Any]]
+) -> dict[str, float]:
+    """The sum of all meters' own sums, by type; a type of which one failed is left out."""
+    zones = Zones(context, None)
+    planned = [(m, zones.of(m)) for m in meters]
+    end = month + relativedelta(months=1)
+
+    def fetch(item: tuple[Meter, ZoneInfo]) -> float:
+        meter, zone = item
+        plan = plan_series(month, end, zone, "month", created_utc=meter.created_utc)
+        return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
+
+    found: dict[str, float] = {}
+    broken: set[str] = set()
+    context.progress.start("meters", len(planned))
+    for (meter, _), result in run_parallel(planned, fetch, context.jobs):
+        context.progress.advance()
+        try:
+            found[meter.id] = result()
+        except QuotaSpentError:
+            raise
+        except CopperError as error:
+            broken.add(meter.type)
+            failed.append({"id": meter.id, "reason": str(error)})
+    context.progress.stop()
+    kinds = {m.type for m in meters} - broken
+    return {kind: fsum(found[m.id] for m in meters if m.type == kind) for kind in kinds}

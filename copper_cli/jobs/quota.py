@@ -1,0 +1,62 @@
+"""What the ledger and the cache of this machine hold; no call is made."""
+
+from __future__ import annotations
+
+from copper_cli.cloud.cache import cache_info
+from copper_cli.cloud.quota import LimitUsage, open_ledger
+from copper_cli.config import Limit, Settings
+from copper_cli.records import Column, Table
+
+_PERIODS = {1: "s", 60: "m", 3600: "h", 86400: "d"}
+
+
+def show_quota(settings: Settings) -> Table:
+    """A row a limit: calls used and left, when the next come free, and who made them."""
+    ledger = open_ledger(settings)
+    try:
+        usage = ledger.usage()
+    finally:
+        ledger.close()
+    columns = (
+        Column("Limit", "limit"),
+        Column("Used", "used"),
+        Column("Left", "left"),
+        Column("Next Free", "next_free"),
+        Column("All Free", "all_free"),
+        Column("Used By", "used_by", _by_command),
+    )
+    rows = [_row(limit) for limit in usage.limits]
+    held = usage.held_until_utc
+    facts = {"held_until": held.astimezone() if held else None}
+    return Table("Quota", columns, rows, facts)
+
+
+def show_cache(settings: Settings) -> Table:
+    """One row: where the answers lie, how many, how many still fresh, how large."""
+    info = cache_info(settings)
+    columns = (
+        Column("File", "file"),
+        Column("Answers", "answers"),
+        Column("Fresh", "fresh"),
+        Column("Bytes", "bytes"),
+    )
+    return Table("Cache", columns, [(str(info.path), info.entries, info.fresh, info.size_bytes)])
+
+
+def limit_text(limit: Limit) -> str:
+    """`100/h`."""
+    for period_s, unit in sorted(_PERIODS.items(), reverse=True):
+        if limit.period_s % period_s == 0:
+            count = limit.period_s // period_s
+            return f"{limit.calls}/{count if count > 1 else ''}{unit}"
+    raise AssertionError("every period is whole seconds")
+
+
+def _row(usage: LimitUsage) -> tuple[object, ...]:
+    free = [instant.astimezone() for instant in usage.next_free_utc]
+    first, last = (free[0], free[-1]) if free else (None, None)
+    return limit_text(usage.limit), usage.used, usage.left, first, last, dict(usage.by_command)
+
+
+def _by_command(counts: dict[str, int]) -> str:
+    return ", ".join(f"{command} {count}" for command, count in counts.items())

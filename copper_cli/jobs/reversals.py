@@ -1,0 +1,107 @@
+"""Water meters that may be connected the wrong way round: indoor where outdoor should be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from math import fsum
+from typing import Any, Literal
+
+from copper_cli.errors import CopperError, QuotaSpentError
+from copper_cli.jobs.context import Context
+from copper_cli.jobs.fetch import fetch_series
+from copper_cli.jobs.fleet import Zones
+from copper_cli.jobs.parallel import run_parallel
+from copper_cli.plan import SeriesPlan, local_midnight
+from copper_cli.records import Column, Meter, Table, Window
+
+Method = Literal["summer", "winter"]
+
+DAYS = 30
+MUCH = 1000.0
+"""Gallons in 30 days that one would notice."""
+MANY_TIMES = 10.0
+_SIDES = ("water_indoor", "water_outdoor")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    indoor: float | None
+    outdoor: float | None
+
+    def suspect(self, method: Method) -> bool:
+        """A side missing or without use, or too much of what the season does not need."""
+        if not self.indoor or not self.outdoor:
+            return True
+        if method == "summer":
+            return self.indoor > MUCH and self.indoor > MANY_TIMES * self.outdoor
+        return self.outdoor > MUCH
+
+
+def check_water_reversals(
+    context: Context, *, method: Method = "summer", check_limit: int | None = None
+) -> Table:
+    """The premises whose last 30 days of indoor and outdoor water look reversed.
+
+    Only meters heard recently are looked at, the first `check_limit` of them. A premise of
+    which a meter could not be had is left out, and `facts["failed"]` says so.
+    """
+    before = context.session.calls_used
+    heard = [r.meter_id for r in context.client.fetch_bulk() if r.meter_type in _SIDES]
+    heard = heard[:check_limit] if check_limit is not None else heard
+    by_id = {m.id: m for m in context.client.fetch_meters(with_history=False)}
+    meters = [by_id[i] for i in heard if i in by_id]
+    premises = {p.id: p for p in context.client.fetch_premises()}
+    usage, failed = _usage(context, meters)
+    broken = {by_id[f["id"]].premise_id for f in failed}
+    sides: dict[str | None, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for meter in meters:
+        if meter.premise_id not in broken:
+            sides[meter.premise_id][meter.type].append(usage[meter.id])
+    rows = []
+    for premise_id, by_type in sides.items():
+        found = _Sides(*(fsum(by_type[s]) if s in by_type else None for s in _SIDES))
+        if found.suspect(method):
+            premise = premises.get(premise_id or "")
+            address = premise.street_address if premise else None
+            rows.append((premise_id, address, found.indoor, found.outdoor))
+    columns = (
+        Column("Premise ID", "premise_id", hidden=True),
+        Column("Address", "address"),
+        Column("Indoor Usage", "indoor_usage"),
+        Column("Outdoor Usage", "outdoor_usage"),
+    )
+    facts = {"failed": failed, "calls": context.session.calls_used - before, "noun": "meter"}
+    return Table("Suspect water meter reversals", columns, rows, facts)
+
+
+def _usage(context: Context, meters: list[Meter]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """What each meter used: 30 × 24 hours from its local midnight 30 days before today."""
+    zones = Zones(context, None)
+    plans = [(m, _last_days(context, zones, m)) for m in meters]
+
+    def fetch(item: tuple[Meter, SeriesPlan]) -> float:
+        meter, plan = item
+        return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
+
+    usage: dict[str, float] = {}
+    failed: list[dict[str, Any]] = []
+    context.progress.start("meters", len(plans))
+    for (meter, _), result in run_parallel(plans, fetch, context.jobs):
+        context.progress.advance()
+        try:
+            usage[meter.id] = result()
+        except QuotaSpentError:
+            raise
+        except CopperError as error:
+            failed.append({"id": meter.id, "reason": str(error)})
+    context.progress.stop()
+    return usage, failed
+
+
+def _last_days(context: Context, zones: Zones, meter: Meter) -> SeriesPlan:
+    start = local_midnight(context.today().date() - timedelta(days=DAYS), zones.of(meter))
+    window = Window(start, start + timedelta(days=DAYS))
+    start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+    return SeriesPlan((window,), (), "day", start_s, end_s)

@@ -1,0 +1,168 @@
+"""What to ask: local days in a meter's zone become UTC windows. Pure: no clock, no network.
+
+The cloud counts buckets either from a call's start or along the local day; nobody has
+confirmed which (ASSUMED: either; to check, ask for two days from an odd hour). Windows are
+therefore cut so that both ways give the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from copper_cli.records import Window
+
+GRANULARITIES = ("minute", "fifteenminute", "hour", "bihour", "day", "month")
+BUCKET_S = {"minute": 60, "fifteenminute": 900, "hour": 3600, "bihour": 7200, "day": 86400}
+MONTH_S = 30 * 86400
+"""A month's length where only its order of size matters."""
+MAX_ROWS = 100_000
+"""No call asks for more rows than this: it bounds the memory a job needs."""
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An instant where one window ends and the next begins because the clocks changed."""
+
+    at_s: int
+    """The first bucket boundary at a local midnight after the change."""
+    previous_s: int
+    """The bucket boundary before it: the two enclose a bucket of unusual length."""
+    stray_s: int
+    """Where a cloud that counts from the call's start puts that boundary instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPlan:
+    """The windows of one meter, ascending and meeting; empty when there is nothing to ask."""
+
+    windows: tuple[Window, ...]
+    """Each to be asked in one call, if the cloud allows its span."""
+    cuts: tuple[Cut, ...]
+    """Where windows meet because of a clock change; a subset of the windows' ends."""
+    granularity: str
+    """One of GRANULARITIES."""
+    start_s: int
+    """First instant of the whole."""
+    end_s: int
+    """Last instant of the whole; its own row is wanted."""
+
+
+def bucket_s(granularity: str) -> int:
+    """The nominal length of a bucket in seconds."""
+    return BUCKET_S.get(granularity, MONTH_S)
+
+
+def local_midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of a local day, in UTC, also where clocks skip or repeat midnight."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def local_day(instant_utc: datetime, zone: tzinfo) -> date:
+    """The local date at an instant."""
+    return instant_utc.astimezone(zone).date()
+
+
+def whole_days(start: date, last: date, zone: ZoneInfo) -> Window:
+    """From the first instant of `start` to the end of `last`, which is included."""
+    return Window(local_midnight(start, zone), local_midnight(last + _DAY, zone))
+
+
+def plan_series(
+    start: date,
+    end: date,
+    zone: ZoneInfo,
+    granularity: str,
+    *,
+    created_utc: datetime | None = None,
+    step_days: int | None = None,
+) -> SeriesPlan:
+    """The windows from local midnight of `start` to local midnight of `end`.
+
+    A meter created inside is asked from the local midnight of its first day; one created
+    after `end` not at all. `step_days` forces windows of that many local days.
+    """
+    end_utc = local_midnight(end, zone)
+    if created_utc is not None:
+        start = max(start, local_day(created_utc, zone))
+    start_utc = local_midnight(start, zone)
+    start_s, end_s = int(start_utc.timestamp()), int(end_utc.timestamp())
+    if start_s >= end_s:
+        return SeriesPlan((), (), granularity, start_s, end_s)
+    cuts = tuple(_clock_cuts(start, end, zone, granularity))
+    edges = {start_s, end_s, *(cut.at_s for cut in cuts)}
+    if step_days:
+        day = start + timedelta(days=step_days)
+        while day < end:
+            edges.add(int(local_midnight(day, zone).timestamp()))
+            day += timedelta(days=step_days)
+    spans = pairwise(sorted(edges))
+    windows = tuple(Window(_utc(a), _utc(b)) for a, b in spans)
+    return SeriesPlan(windows, cuts, granularity, start_s, end_s)
+
+
+def split_window(window: Window, granularity: str, max_rows: int) -> list[Window]:
+    """The window cut into parts of at most `max_rows` rows each, on bucket boundaries.
+
+    The parts meet in one instant, whose row both hold. Months are never split: a
+    window of them is short in rows.
+    """
+    step = BUCKET_S.get(granularity)
+    if step is None:
+        return [window]
+    start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+    length = max(1, max_rows - 1) * step
+    if length > 86400:
+        length -= length % 86400  # whole days read better in a log and a manifest
+    edges = [*range(start_s, end_s, length), end_s]
+    return [Window(_utc(a), _utc(b)) for a, b in pairwise(edges)]
+
+
+def rows_in(window: Window, granularity: str) -> int:
+    """Rows that an answer to this window holds at most, both ends counted."""
+    seconds = (window.end_utc - window.start_utc).total_seconds()
+    return int(seconds // bucket_s(granularity)) + 1
+
+
+def _clock_cuts(start: date, end: date, zone: ZoneInfo, granularity: str) -> Iterator[Cut]:
+    """A cut at the first boundary after each clock change that upsets the buckets."""
+    step = BUCKET_S.get(granularity)
+    boundaries = _month_starts(start, end) if step is None else _days(start, end)
+    previous, offset = None, timedelta(0)
+    for day in boundaries:
+        midnight = local_midnight(day, zone)
+        now_offset = midnight.astimezone(zone).utcoffset() or timedelta(0)
+        shift_s = int((now_offset - offset).total_seconds())
+        if previous is not None and shift_s and (step is None or shift_s % step):
+            at_s = int(midnight.timestamp())
+            before_s = int(previous.timestamp())
+            if step is not None and step < 86400:  # the odd bucket is the last of the day
+                before_s = at_s - ((at_s - before_s) % step or step)
+            yield Cut(at_s, before_s, at_s + shift_s)
+        previous, offset = midnight, now_offset
+
+
+def _days(start: date, end: date) -> Iterator[date]:
+    day = start
+    while day <= end:
+        yield day
+        day += _DAY
+
+
+def _month_starts(start: date, end: date) -> Iterator[date]:
+    """`start`, then the same day of each month to come (the last day where there is none)."""
+    from dateutil.relativedelta import relativedelta
+
+    months = 0
+    while (day := start + relativedelta(months=months)) <= end:
+        yield day
+        months += 1
+
+
+def _utc(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,143 @@
+"""The local Copper Cloud as one object: start it, ask it, stop it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from copper_cli.sandbox.config import SandboxConfig, parse_quota
+from copper_cli.sandbox.faults import FaultBook
+from copper_cli.sandbox.fleet import Fleet, GeneratedFleet
+from copper_cli.sandbox.journal import Journal, RequestRecord
+from copper_cli.sandbox.quota import Quota
+
+if TYPE_CHECKING:
+    from copper_cli.sandbox.application import Application
+    from copper_cli.sandbox.server import Server
+
+
+class Sandbox:
+    """A Copper Cloud on 127.0.0.1, served by background threads within `with` or start…stop.
+
+    `clock` gives the cloud's instant (aware): readings end there and tokens expire by it; None:
+    `config.now`, else the end of the series, else the machine's clock. `quota_clock` gives the
+    seconds by which the quota's windows slide; None: `time.time`. Raises SeriesError when the
+    series folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: SandboxConfig | None = None,
+        clock: Callable[[], datetime] | None = None,
+        quota_clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.config = config or SandboxConfig()
+        self.fleet = _make_fleet(self.config)
+        self.faults = FaultBook(self.config.planned_faults())
+        self._frozen = self.config.now or self.fleet.default_now
+        self._clock = clock or self._read_clock
+        self._quota_clock = quota_clock or time.time
+        self._journal = Journal()
+        self._stopped = Event()
+        self._server: Server | None = None
+
+    @cached_property
+    def application(self) -> Application:
+        """The WSGI application: callable in process, without a socket and without `start`."""
+        from copper_cli.sandbox.application import Application
+
+        quota = Quota(parse_quota(self.config.quota))
+        return Application(
+            config=self.config,
+            fleet=self.fleet,
+            clock=self._clock,
+            quota=quota,
+            quota_clock=self._quota_clock,
+            faults=self.faults,
+            journal=self._journal,
+            stopped=self._stopped,
+        )
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`; raises RuntimeError while it does not serve."""
+        if self._server is None:
+            raise RuntimeError("the sandbox does not serve; call start() first")
+        return f"http://127.0.0.1:{self._server.port}"
+
+    @property
+    def log(self) -> list[RequestRecord]:
+        """The requests answered so far, oldest first (the newest 200,000)."""
+        return self._journal.list_records()
+
+    @property
+    def calls(self) -> int:
+        """API calls answered so far, refused and faulted ones included, token requests not."""
+        return self._journal.calls
+
+    @property
+    def token_calls(self) -> int:
+        """Token requests and logins answered so far."""
+        return self._journal.token_calls
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which a client talks to this cloud."""
+        return {
+            "COPPER_API_URL": self.url,
+            "COPPER_AUTH_URL": self.url,
+            "COPPER_CLIENT_ID": self.config.client_id,
+            "COPPER_CLIENT_SECRET": self.config.client_secret,
+            "COPPER_ENTERPRISE_ID": self.config.enterprise_id,
+        }
+
+    def start(self) -> Self:
+        """Begins to serve; raises OSError when the port is taken or the log cannot be written."""
+        from copper_cli.sandbox.server import Server
+
+        self._stopped.clear()
+        server = Server(self.application, self.config.port)
+        try:
+            if self.config.log_file:
+                self._journal.open_file(Path(self.config.log_file))
+        except OSError:
+            server.server_close()
+            raise
+        server.open()
+        self._server = server
+        return self
+
+    def stop(self) -> None:
+        """Stops serving, ends what hangs, and closes the log; what was logged can be read on."""
+        self._stopped.set()
+        if self._server:
+            self._server.close()
+            self._server = None
+        self._journal.close_file()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _read_clock(self) -> datetime:
+        return self._frozen or datetime.now(UTC)
+
+
+def _make_fleet(config: SandboxConfig) -> Fleet:
+    if config.series_dir is None:
+        return GeneratedFleet(config.premises, config.seed, config.zones)
+    from copper_cli.sandbox.series import ReplayedFleet, read_folder
+
+    return ReplayedFleet(read_folder(Path(config.series_dir)), config.seed, config.series_zone)

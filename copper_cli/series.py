@@ -1,0 +1,210 @@
+"""Interval rows put together: answers to several windows become one series. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from copper_cli.plan import Cut, SeriesPlan
+from copper_cli.records import Series
+
+EMPTY = Series((), (), (), (), (), None)
+_REGISTER_STEP = 0.02
+"""Two registers of two decimals differ from a finer amount by at most this."""
+_PLACES = 4
+"""Decimals of the cloud's own amounts."""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Columns that grow."""
+
+    times_s: list[int] = field(default_factory=list)
+    energy: list[float | None] = field(default_factory=list)
+    power: list[float | None] = field(default_factory=list)
+    value: list[float | None] = field(default_factory=list)
+    actual: list[int | float | None] = field(default_factory=list)
+
+    def columns(self) -> tuple[list[float | None], ...]:
+        return (self.energy, self.power, self.value, self.actual)
+
+    def extend(self, other: Series, first: int) -> None:
+        """Append the rows of `other` from index `first` on."""
+        self.times_s.extend(other.times_s[first:])
+        for mine, theirs in zip(self.columns(), _columns(other), strict=True):
+            mine.extend(theirs[first:])
+
+    def put(self, other: Series, index: int) -> None:
+        """Insert one row, or let it fill the one known for the same instant."""
+        time_s = other.times_s[index]
+        at = bisect_left(self.times_s, time_s)
+        if at == len(self.times_s) or self.times_s[at] != time_s:
+            self.times_s.insert(at, time_s)
+            for mine, theirs in zip(self.columns(), _columns(other), strict=True):
+                mine.insert(at, theirs[index])
+            return
+        # Whole rows, not cells: a row's power belongs to its own energy.
+        if self.energy[at] is None and other.energy[index] is not None:
+            for mine, theirs in zip(self.columns(), _columns(other), strict=True):
+                mine[at] = theirs[index] if theirs[index] is not None else mine[at]
+
+    def remove(self, index: int) -> None:
+        del self.times_s[index]
+        for column in self.columns():
+            del column[index]
+
+    def find(self, time_s: int) -> int | None:
+        """The index of the row at this instant."""
+        at = bisect_left(self.times_s, time_s)
+        return at if at < len(self.times_s) and self.times_s[at] == time_s else None
+
+    def series(self, sum_energy: float | None, meter_type: str | None) -> Series:
+        return Series(
+            self.times_s,
+            self.energy,
+            self.power,
+            self.value,
+            self.actual,
+            sum_energy,
+            meter_type,
+        )
+
+
+def merge_series(answers: Sequence[Series]) -> Series:
+    """One series of all rows, ascending, each instant once: the row with values stays.
+
+    `sum_energy` is the sum of the answers' own sums, None where none gave one.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    rows = _Rows()
+    for answer in answers:
+        known = rows.times_s[-1] if rows.times_s else None
+        first = 0 if known is None else bisect_right(answer.times_s, known)
+        for index in range(first):
+            rows.put(answer, index)
+        rows.extend(answer, first)
+    sums = [a.sum_energy for a in answers if a.sum_energy is not None]
+    types = [a.meter_type for a in answers if a.meter_type]
+    return rows.series(sum(sums) if sums else None, types[0] if types else None)
+
+
+def join_windows(plan: SeriesPlan, answers: Sequence[Series]) -> Series:
+    """The series of a whole plan from one answer a window, in the plan's order.
+
+    Rows outside the plan are left out. The odd bucket at each clock change holds what was
+    used in it: the cloud's own where it counts along the local day, else from the registers
+    at its two ends, else what the window's sum leaves. A month is put right the same way
+    where the cloud's differs from its registers.
+    """
+    merged = clip_series(merge_series(answers), plan.start_s, plan.end_s)
+    if not plan.cuts and plan.granularity != "month":
+        return merged
+    rows = _Rows()
+    rows.extend(merged, 0)
+    ends = {int(w.end_utc.timestamp()): a for w, a in zip(plan.windows, answers, strict=True)}
+    for cut in plan.cuts:
+        stray = rows.find(cut.stray_s)
+        if stray is not None and cut.previous_s < cut.stray_s < cut.at_s:
+            rows.remove(stray)
+        _mend_cut(rows, cut, ends[cut.at_s])
+    if plan.granularity == "month":
+        _mend_months(rows)
+    return rows.series(merged.sum_energy, merged.meter_type)
+
+
+def clip_series(series: Series, start_s: int, end_s: int) -> Series:
+    """The rows from `start_s` to `end_s`, both included; the sum stays the cloud's."""
+    first, last = bisect_left(series.times_s, start_s), bisect_right(series.times_s, end_s)
+    if first == 0 and last == len(series.times_s):
+        return series
+    return replace(
+        series,
+        times_s=series.times_s[first:last],
+        energy=series.energy[first:last],
+        power=series.power[first:last],
+        value=series.value[first:last],
+        actual=series.actual[first:last],
+    )
+
+
+def has_values(series: Series) -> bool:
+    """True where any row says anything; a sum alone is no evidence of a meter that reports."""
+    return any(v is not None for v in series.energy) or any(v is not None for v in series.value)
+
+
+def count_to_come(series: Series, now_s: float) -> tuple[int, int | None]:
+    """How many rows at the end wait for their bucket to fill, and the instant of the first."""
+    index = len(series.times_s)
+    while index and series.times_s[index - 1] > now_s and series.energy[index - 1] is None:
+        index -= 1
+    count = len(series.times_s) - index
+    return count, series.times_s[index] if count else None
+
+
+def sum_rows(series: Series, start_s: int) -> float | None:
+    """The energy of all rows after `start_s`; None where one of them is not known."""
+    rows = zip(series.times_s, series.energy, strict=True)
+    known = [energy for time_s, energy in rows if time_s > start_s]
+    if not known or any(energy is None for energy in known):
+        return None
+    return sum(energy for energy in known if energy is not None)
+
+
+def _columns(series: Series) -> tuple[Sequence[float | None], ...]:
+    return (series.energy, series.power, series.value, series.actual)
+
+
+def _mend_cut(rows: _Rows, cut: Cut, answer: Series) -> None:
+    """Put the bucket that ends at a cut right, where the cloud's own does not fit it."""
+    own = bisect_left(answer.times_s, cut.at_s)
+    if own < len(answer.times_s) and answer.energy[own] is not None:
+        return  # the window before the cut reached it: the cloud follows the local day
+    at, before = rows.find(cut.at_s), rows.find(cut.previous_s)
+    if at is None:
+        return
+    energy = None
+    if before is not None:
+        energy = _register_difference(rows, before, at)
+    if energy is None and any(later is not None for later in rows.energy[at:]):
+        energy = _remainder(answer, cut)  # a later value shows that the bucket is filled
+    if energy is None and rows.energy[at] is None:
+        return
+    _set_energy(rows, at, energy, cut.at_s - cut.previous_s)
+
+
+def _mend_months(rows: _Rows) -> None:
+    """A cloud may take every month for 30 days; its registers tell."""
+    for at in range(1, len(rows.times_s)):
+        by_register = _register_difference(rows, at - 1, at)
+        own = rows.energy[at]
+        if by_register is None or own is None or abs(by_register - own) <= _REGISTER_STEP:
+            continue
+        _set_energy(rows, at, by_register, rows.times_s[at] - rows.times_s[at - 1])
+
+
+def _register_difference(rows: _Rows, before: int, at: int) -> float | None:
+    """What the register moved; None where one is not known or it was set back."""
+    a, b = rows.value[before], rows.value[at]
+    if a is None or b is None or b < a:
+        return None
+    return round(b - a, _PLACES)
+
+
+def _remainder(answer: Series, cut: Cut) -> float | None:
+    """What the window's own sum leaves after its rows up to the odd bucket."""
+    if answer.sum_energy is None or not answer.times_s:
+        return None
+    last = bisect_right(answer.times_s, cut.previous_s)
+    if not last or answer.times_s[last - 1] != cut.previous_s:
+        return None
+    part = [energy for energy in answer.energy[1:last] if energy is not None]
+    if len(part) != last - 1:
+        return None
+    return round(answer.sum_energy - sum(part), _PLACES)
+
+
+def _set_energy(rows: _Rows, at: int, energy: float | None, seconds: int) -> None:
+    rows.energy[at] = energy
+    rows.power[at] = None if energy is None else round(energy / (seconds / 3600), _PLACES)

@@ -1,0 +1,237 @@
+"""What a manifest says, as values and as JSON: questions and the entries that answer them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from copper_cli.errors import LocalError
+from copper_cli.records import Window
+from copper_cli.write.cells import clean
+from copper_cli.write.files import local_errors
+
+State = Literal["fetched", "empty", "failed", "to come"]
+
+FORMAT = "copper-manifest"
+VERSION = 1
+_STATES = frozenset(get_args(State))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a file answers. Two runs that ask the same are equal, whatever they get."""
+
+    command: str
+    """`meter usage`."""
+    start: str
+    """START as typed, YYYY-MM-DD; empty for a command without one."""
+    end: str
+    """END as typed."""
+    granularity: str | None = None
+    """`hour` and so on; None where there are no buckets."""
+    timezone: str | None = None
+    """The zone asked for; None (or `local`): each meter's own."""
+    layout: str | None = None
+    """Layout of the file; None where there is only one."""
+    extras: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Whatever else changes the content, as JSON values (`baseline`: True)."""
+
+    def __post_init__(self) -> None:
+        # Own copy, in the form in which it comes back from the manifest: they must be equal.
+        extras = json.loads(json.dumps(dict(self.extras))) if self.extras else {}
+        object.__setattr__(self, "extras", extras)
+
+    def describe(self) -> str:
+        """`meter usage 2020-12-22 to 2021-01-12 (hour)`."""
+        text = self.command
+        if self.start or self.end:
+            text += f" {self.start} to {self.end}"
+        if self.granularity:
+            text += f" ({self.granularity})"
+        return clean(text)
+
+    def describe_difference(self, other: Question) -> str:
+        """How it differs beyond `describe`: `layout plain, not rows`; empty where it does not."""
+        mine, theirs = self._details(), other._details()
+        return clean(
+            ", ".join(
+                f"{name} {_or_none(mine.get(name))}, not {_or_none(theirs.get(name))}"
+                for name in sorted(mine.keys() | theirs.keys())
+                if mine.get(name) != theirs.get(name)
+            )
+        )
+
+    def _details(self) -> dict[str, Any]:
+        return {**self.extras, "timezone": self.timezone, "layout": self.layout}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the manifest says of one file name."""
+
+    question: Question
+    """What was asked."""
+    subject: str
+    """Meter or gateway id."""
+    state: State
+    """`fetched`: all of it. `to come`: with buckets the cloud has not filled yet. `empty`: the
+    cloud has nothing, so there is no file. `failed`: the last try did; there is a file only if
+    an earlier try wrote one."""
+    rows: int = 0
+    """Rows in the file."""
+    to_come: int = 0
+    """Those of them whose bucket the cloud had not filled yet."""
+    first_to_come: datetime | None = None
+    """End of the first such bucket, UTC."""
+    windows: Sequence[Window] = ()
+    """The spans asked of the cloud."""
+    sha256: str | None = None
+    """Of the file; None where there is none. Filled in by `Folder.write`."""
+    calls: int = 0
+    """Calls spent on it."""
+    reason: str | None = None
+    """Why it failed."""
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What a summary must know of a file that is kept (`sum_energy`), as JSON values."""
+
+
+def render_manifest(entries: Mapping[str, Entry]) -> str:
+    """The manifest as JSON, one file a line, by name: equal entries give equal bytes."""
+    lines = [
+        f"    {json.dumps(name)}: {json.dumps(entry_to_json(entry))}"
+        for name, entry in sorted(entries.items())
+    ]
+    files = "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"
+    return f'{{\n  "format": "{FORMAT}",\n  "version": {VERSION},\n  "files": {files}\n}}\n'
+
+
+def read_manifest(path: Path) -> dict[str, Entry]:
+    """The entries by file name; none where there is no manifest.
+
+    Raises LocalError for a file that is no manifest of this program, is damaged, or was
+    written by a newer version.
+    """
+    with local_errors(path, "read"):
+        if not path.exists():
+            return {}
+        data = path.read_bytes()
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        found = None
+    check_format(found, path)
+    try:
+        return {name: parse_entry(entry) for name, entry in found["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise _foreign(path) from None
+
+
+def check_format(found: Any, path: Path) -> None:
+    """Raises LocalError where the JSON does not say that it is a manifest we can read."""
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise _foreign(path)
+    version = found.get("version")
+    if type(version) is not int or version < 1:
+        raise _foreign(path)
+    if version > VERSION:
+        raise LocalError(
+            f"{clean(str(path))} was written by a newer version of this program. Update it, or "
+            "choose another --output-dir."
+        )
+
+
+def entry_to_json(entry: Entry) -> dict[str, Any]:
+    """The entry as `parse_entry` takes it."""
+    question = entry.question
+    return {
+        "question": {
+            "command": question.command,
+            "start": question.start,
+            "end": question.end,
+            "granularity": question.granularity,
+            "timezone": question.timezone,
+            "layout": question.layout,
+            "extras": dict(sorted(question.extras.items())),
+        },
+        "subject": entry.subject,
+        "state": entry.state,
+        "rows": entry.rows,
+        "to_come": entry.to_come,
+        "first_to_come": _instant_text(entry.first_to_come) if entry.first_to_come else None,
+        "windows": [
+            [_instant_text(window.start_utc), _instant_text(window.end_utc)]
+            for window in entry.windows
+        ],
+        "sha256": entry.sha256,
+        "calls": entry.calls,
+        "reason": entry.reason,
+        "facts": dict(entry.facts),
+    }
+
+
+def parse_entry(found: Any) -> Entry:
+    """The entry in JSON of ours. Raises KeyError, TypeError or ValueError for anything else."""
+    if found["state"] not in _STATES:
+        raise ValueError(found["state"])
+    first = _take(found, "first_to_come", str, type(None))
+    return Entry(
+        question=_parse_question(found["question"]),
+        subject=_take(found, "subject", str),
+        state=found["state"],
+        rows=_take(found, "rows", int),
+        to_come=_take(found, "to_come", int),
+        first_to_come=_parse_instant(first) if first else None,
+        windows=tuple(
+            Window(_parse_instant(start), _parse_instant(end)) for start, end in found["windows"]
+        ),
+        sha256=_take(found, "sha256", str, type(None)),
+        calls=_take(found, "calls", int),
+        reason=_take(found, "reason", str, type(None)),
+        facts=_take(found, "facts", dict),
+    )
+
+
+def _parse_question(found: Any) -> Question:
+    return Question(
+        command=_take(found, "command", str),
+        start=_take(found, "start", str),
+        end=_take(found, "end", str),
+        granularity=_take(found, "granularity", str, type(None)),
+        timezone=_take(found, "timezone", str, type(None)),
+        layout=_take(found, "layout", str, type(None)),
+        extras=_take(found, "extras", dict),
+    )
+
+
+def _take(found: Any, key: str, *kinds: type) -> Any:
+    """The value of a key, which must be of one of the kinds."""
+    value = found[key]
+    if type(value) not in kinds:
+        raise TypeError(key)
+    return value
+
+
+def _instant_text(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _parse_instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(text)
+    return instant.astimezone(UTC)
+
+
+def _or_none(value: Any) -> str:
+    return "none" if value is None or value is False else str(value)
+
+
+def _foreign(path: Path) -> LocalError:
+    return LocalError(
+        f"{clean(str(path))} is damaged or no manifest of this program. Move it away, or choose "
+        "another --output-dir."
+    )

@@ -1,0 +1,266 @@
+"""Files that appear whole or not at all, and file names that no identifier can escape."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from copper_cli.errors import LocalError, UsageError
+from copper_cli.write.cells import clean
+
+_NAME_BYTES = 200
+"""Longest name: every file system takes 255 bytes, and some tools add an ending of their own."""
+_DIGEST_DIGITS = 40
+_WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+_STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ELOOP: "its links lead in a circle",
+}
+
+
+def safe_name(identifier: str, suffix: str) -> str:
+    """A file name for any identifier: `07:57277300`, `.usage.csv` → `07_57277300.usage.csv`.
+
+    A colon becomes `_`; ASCII letters, digits and inner hyphens stay; everything else (also
+    `_`, `.` and `%`) is percent-encoded as UTF-8. Two identifiers never share a name, not even
+    where names differ by more than case: letters in unusual case (lower before the colon,
+    upper after it or without one) are encoded too. Names that Windows keeps for devices have
+    their first letter encoded, over-long ones end in a digest.
+    """
+    head, colon, _ = identifier.partition(":")
+    usual_upper = len(head) if colon else 0
+    body = "".join(
+        _encode(sign, place, usual_upper, len(identifier)) for place, sign in enumerate(identifier)
+    )
+    if _WINDOWS_DEVICES.fullmatch(body):
+        body = f"%{ord(body[0]):02X}{body[1:]}"
+    if len(body) + len(suffix.encode()) > _NAME_BYTES:
+        digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()
+        kept = max(0, _NAME_BYTES - len(suffix.encode()) - _DIGEST_DIGITS - 2)
+        body = f"{body[:kept]}%~{digest[:_DIGEST_DIGITS]}"
+    return (body or "%") + suffix
+
+
+def check_name(name: str, what: str) -> None:
+    """UsageError where a name that was typed could not be one folder's or file's name."""
+    if not name or safe_name(name, "") != name:
+        raise UsageError(
+            f"{what} {clean(repr(name))} cannot name a folder; use letters, digits, - and _."
+        )
+
+
+def write_whole(path: Path, chunks: Iterable[str] | bytes) -> str:
+    """Write a file so that it appears whole or not at all; its SHA-256 in hex comes back.
+
+    Text is written as UTF-8 with its line ends as they are. Missing folders are made, a link is
+    followed to its file, an existing file keeps its mode (a new one has 0644 less the umask).
+    The new content is on the disk before it takes the name, so a kill or a power cut leaves the
+    old file or the new one. `-` and `/dev/stdout` write to standard output, devices and pipes
+    are written straight. Raises LocalError; what `chunks` raises passes through. Either way no
+    temporary file stays.
+    """
+    if str(path) in _STDOUT_NAMES:
+        return _write_stdout(chunks)
+    with local_errors(path):
+        is_stream = path.exists() and not path.is_file() and not path.is_dir()
+    if is_stream or path.parent in (Path("/dev/fd"), Path("/proc/self/fd")):
+        with local_errors(path):
+            stream = path.open("wb", buffering=0)
+        with stream:
+            return _pour(path, stream, chunks)
+    with write_temporary(path, chunks, prefix=".copper-file-") as staged:
+        staged.commit()
+    return staged.sha256
+
+
+@dataclass(slots=True)
+class Staged:
+    """A file written whole under a temporary name beside the one it is meant for."""
+
+    path: Path
+    """The name people know."""
+    target: Path
+    """Where the file lies: `path`, or what it links to."""
+    temporary: Path
+    """Where the content is now."""
+    sha256: str
+    """Of the content."""
+
+    def commit(self) -> None:
+        """Give the file its name, on the disk too."""
+        with local_errors(self.path):
+            self.temporary.replace(self.target)
+            sync_folder(self.target.parent)
+
+
+@contextmanager
+def write_temporary(path: Path, chunks: Iterable[str] | bytes, *, prefix: str) -> Iterator[Staged]:
+    """The content on the disk under a temporary name, for the caller to commit.
+
+    The temporary file is gone afterwards, whether it was committed or not.
+    """
+    with local_errors(path):
+        target = Path(os.path.realpath(path))
+        mode = _existing_mode(path)
+        make_folder(target.parent)
+    temporary = target.parent / f"{prefix}{secrets.token_hex(8)}.tmp"
+    try:
+        with local_errors(path):
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o644)
+        with os.fdopen(handle, "wb", buffering=0) as stream:
+            if mode is not None:
+                with local_errors(path):
+                    temporary.chmod(mode)
+            sha256 = _pour(path, stream, chunks)
+            with local_errors(path):
+                os.fsync(stream.fileno())
+        yield Staged(path, target, temporary, sha256)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, each noted on the disk in the one that holds it."""
+    missing = []
+    folder = path
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk; nothing where the system has no such thing."""
+    if os.name == "nt":  # pragma: no cover
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file in hex. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def local_errors(path: Path, verb: str = "written") -> Iterator[None]:
+    """Turns an OSError into a LocalError of one line that names the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        reason = _REASONS.get(number) or (error.strerror or str(error)).lower()
+        raise LocalError(f"{clean(str(path))} cannot be {verb}: {clean(reason)}.") from error
+
+
+_O_BINARY: int = getattr(os, "O_BINARY", 0)
+
+
+def _encode(sign: str, place: int, usual_upper: int, length: int) -> str:
+    """One sign of an identifier as it stands in a file name."""
+    if sign == ":":
+        return "_"
+    if sign.isascii() and sign.isalpha() and sign.isupper() == (place < usual_upper):
+        return sign
+    if (sign.isascii() and sign.isdigit()) or (sign == "-" and 0 < place < length - 1):
+        return sign
+    return "".join(f"%{byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
+
+
+def _existing_mode(path: Path) -> int | None:
+    """The mode of the file that will be replaced, None without one.
+
+    Raises IsADirectoryError, and PermissionError for a file that its owner made read-only:
+    replacing it would need no permission on the file itself.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "no permission")
+    return stat.S_IMODE(mode)
+
+
+def _pour(path: Path, stream: BinaryIO, chunks: Iterable[str] | bytes) -> str:
+    """Write everything; the digest of it comes back. Only the writing raises LocalError."""
+    digest = hashlib.sha256()
+    for data in _as_bytes(chunks):
+        digest.update(data)
+        with local_errors(path):
+            _write_all(stream, data)
+    return digest.hexdigest()
+
+
+def _write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write to a raw stream, which may take a part at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) or 0 :]
+
+
+def _as_bytes(chunks: Iterable[str] | bytes) -> Iterator[bytes]:
+    if isinstance(chunks, bytes):
+        yield chunks
+        return
+    for chunk in chunks:
+        yield chunk.encode("utf-8", "replace")
+
+
+def _write_stdout(chunks: Iterable[str] | bytes) -> str:
+    """Standard output takes the bytes; a reader that went away is a BrokenPipeError."""
+    stream: BinaryIO | None = getattr(sys.stdout, "buffer", None)
+    digest = hashlib.sha256()
+    for data in _as_bytes(chunks):
+        digest.update(data)
+        with _stdout_errors():
+            if stream is None:
+                sys.stdout.write(data.decode())
+            else:
+                sys.stdout.flush()
+                stream.write(data)
+    with _stdout_errors():
+        sys.stdout.flush()
+    return digest.hexdigest()
+
+
+@contextmanager
+def _stdout_errors() -> Iterator[None]:
+    try:
+        with local_errors(Path("standard output")):
+            yield
+    except LocalError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__ from None
+        raise

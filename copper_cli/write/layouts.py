@@ -1,0 +1,229 @@
+"""The per-meter and per-gateway CSV files: three layouts of a series, readings, grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, Literal, get_args
+
+from copper_cli.records import GridReading, Reading, Series, SeriesKind
+from copper_cli.units import standard_unit
+from copper_cli.write.cells import csv_lines
+from copper_cli.write.local_time import local_text, local_texts
+
+Layout = Literal["rows", "columns", "plain"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+ROWS_HEADER = (
+    "record,meter_id,meter_type,uom,timezone,granularity,start,end,sum_energy,"
+    "timestamp,energy,power,value,actual\r\n"
+)
+PLAIN_HEADER = "timestamp,energy,power\r\n"
+
+_PREFIXES: dict[SeriesKind, str] = {
+    "usage": "usage",
+    "baseline-series": "baseline",
+    "average-series": "average",
+}
+_CHUNK_ROWS = 4096
+_BASELINE_RESULTS = ("time", "energy", "power")
+_NO_NUMBER = {"None": "", "nan": "", "inf": "", "-inf": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesFile:
+    """All that one per-meter file says."""
+
+    meter_id: str
+    """Which meter."""
+    meter_type: str
+    """Its type."""
+    uom: str | None
+    """Unit of `energy`, `value` and the sum: the standard unit of the type."""
+    timezone: str
+    """IANA name of the zone the file's times are written in."""
+    granularity: str
+    """Length of a bucket (`hour`)."""
+    kind: SeriesKind
+    """Which of the three series it is."""
+    start: datetime
+    """First local midnight asked for, aware, in the zone."""
+    end: datetime
+    """Last local midnight asked for, aware, in the zone."""
+    series: Series
+    """The rows."""
+    baseline: Series | None = None
+    """The baseline of the same span, when asked for beside usage."""
+
+
+def render_series(file: SeriesFile, layout: Layout, *, raw_cells: bool = False) -> Iterator[str]:
+    """The file as CSV text in chunks of some thousands of rows, header first, lines ending CRLF.
+
+    Rows are in the order of the series, labelled by the END of their bucket. Missing numbers
+    are empty. `raw_cells` leaves texts undefused.
+    """
+    if layout == "plain":
+        return _render_plain(file)
+    if layout == "columns":
+        return _render_columns(file, raw_cells)
+    return _render_rows(file, raw_cells)
+
+
+def render_readings(
+    meter_id: str,
+    meter_type: str,
+    uom: str | None,
+    timezone: str,
+    readings: Sequence[Reading],
+    *,
+    raw_cells: bool = False,
+) -> Iterator[str]:
+    """Register readings as CSV text: ID, Type, Timestamp, Actual (uom), Normalized (unit).
+
+    Rows ascend by time, written in the zone without an offset. `uom` is the meter's own unit,
+    that of Actual; Normalized is in the standard unit of the type.
+    """
+    header = ["ID", "Type", "Timestamp", _with_unit("Actual", uom)]
+    header.append(_with_unit("Normalized", standard_unit(meter_type) or uom))
+    rows = (
+        (meter_id, meter_type, local_text(row.time_utc, timezone), row.actual, row.value)
+        for row in sorted(readings, key=lambda row: row.time_utc)
+    )
+    return in_chunks(_with_header(header, rows, raw_cells))
+
+
+def render_grid(
+    gateway_id: str, timezone: str, readings: Sequence[GridReading], *, raw_cells: bool = False
+) -> Iterator[str]:
+    """Grid readings as CSV text: Gateway ID, Timestamp (local, no offset), Voltage, Frequency.
+
+    Rows ascend by time; volts and hertz.
+    """
+    rows = (
+        (gateway_id, local_text(row.time_utc, timezone), row.voltage, row.frequency)
+        for row in sorted(readings, key=lambda row: row.time_utc)
+    )
+    header = ["Gateway ID", "Timestamp", "Voltage", "Frequency"]
+    return in_chunks(_with_header(header, rows, raw_cells))
+
+
+def in_chunks(lines: Iterator[str]) -> Iterator[str]:
+    """The same text in pieces of some thousands of lines."""
+    while chunk := "".join(islice(lines, _CHUNK_ROWS)):
+        yield chunk
+
+
+def _render_plain(file: SeriesFile) -> Iterator[str]:
+    yield PLAIN_HEADER
+    for part in _parts(file.series):
+        columns = (
+            local_texts(part.times_s, file.timezone),
+            _numbers(part.energy),
+            _numbers(part.power),
+        )
+        yield "".join([f"{t},{e},{p}\r\n" for t, e, p in zip(*columns, strict=True)])
+
+
+def _render_rows(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
+    yield ROWS_HEADER
+    yield from _render_records(file, _PREFIXES[file.kind], file.series, raw_cells)
+    if file.baseline is not None:
+        yield from _render_records(file, "baseline", file.baseline, raw_cells)
+
+
+def _render_records(
+    file: SeriesFile, prefix: str, series: Series, raw_cells: bool
+) -> Iterator[str]:
+    about = _line(
+        (file.meter_id, file.meter_type, file.uom, file.timezone, file.granularity), raw_cells
+    )
+    span = f"{file.start.isoformat(timespec='seconds')},{file.end.isoformat(timespec='seconds')}"
+    total = _numbers([series.sum_energy])[0]
+    yield f"{prefix}_summary__,{about},{span},{total},,,,,\r\n"
+    lead = f"{prefix}_result__,{about},,,,"
+    for part in _parts(series):
+        columns = (
+            local_texts(part.times_s, file.timezone, separator="T", offset=True),
+            _numbers(part.energy),
+            _numbers(part.power),
+            _numbers(part.value),
+            _numbers(part.actual),
+        )
+        yield "".join(
+            [f"{lead}{t},{e},{p},{v},{a}\r\n" for t, e, p, v, a in zip(*columns, strict=True)]
+        )
+
+
+def _render_columns(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
+    prefix = _PREFIXES[file.kind]
+    is_usage = file.kind == "usage"
+    names = [f"{prefix}_summary__{name}" for name in ("meter_id", "meter_type", "uom")]
+    names.append(f"{prefix}_summary__{'sum_usage' if is_usage else 'sum_energy'}")
+    results = ("time", "usage", "power", "value", "actual") if is_usage else _BASELINE_RESULTS
+    names += [f"{prefix}_result__{name}" for name in results]
+    if file.baseline is not None:
+        names.append("baseline_summary__sum_energy")
+        names += [f"baseline_result__{name}" for name in _BASELINE_RESULTS]
+    yield ",".join(names) + "\r\n"
+
+    summary = _line((file.meter_id, file.meter_type, file.uom, file.series.sum_energy), raw_cells)
+    cells = _result_cells(file, file.series, with_register=is_usage)
+    if file.baseline is None:
+        yield from in_chunks(f"{summary},{text}\r\n" for text in cells)
+        return
+    left = dict(zip(file.series.times_s, cells, strict=True))
+    right_cells = _result_cells(file, file.baseline, with_register=False)
+    right = dict(zip(file.baseline.times_s, right_cells, strict=True))
+    total = _numbers([file.baseline.sum_energy])[0]
+    blank = "," * (len(results) - 1)
+    yield from in_chunks(
+        f"{summary},{left.get(time_s, blank)},{total},{right.get(time_s, ',,')}\r\n"
+        for time_s in sorted(left.keys() | right.keys())
+    )
+
+
+def _result_cells(file: SeriesFile, series: Series, *, with_register: bool) -> Iterator[str]:
+    """A row each: time, amount and power, and value and actual where the series has them."""
+    for part in _parts(series):
+        times = local_texts(part.times_s, file.timezone, separator="T", offset=True)
+        columns = [times, _numbers(part.energy), _numbers(part.power)]
+        if with_register:
+            columns += [_numbers(part.value), _numbers(part.actual)]
+        yield from map(",".join, zip(*columns, strict=True))
+
+
+def _parts(series: Series) -> Iterator[Series]:
+    """The series in slices of some thousands of rows."""
+    for first in range(0, len(series.times_s), _CHUNK_ROWS):
+        rows = slice(first, first + _CHUNK_ROWS)
+        yield Series(
+            series.times_s[rows],
+            series.energy[rows],
+            series.power[rows],
+            series.value[rows],
+            series.actual[rows],
+            None,
+        )
+
+
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    """Numbers as Python writes them, which is as the cloud sent them; what is none is empty."""
+    texts = list(map(repr, values))
+    if "n" not in "".join(texts):
+        return texts
+    return [_NO_NUMBER.get(text, text) for text in texts]
+
+
+def _line(cells: Sequence[Any], raw_cells: bool) -> str:
+    return next(csv_lines([cells], raw_cells=raw_cells)).removesuffix("\r\n")
+
+
+def _with_header(header: Sequence[str], rows: Iterator[Any], raw_cells: bool) -> Iterator[str]:
+    yield from csv_lines([header], raw_cells=raw_cells)
+    yield from csv_lines(rows, raw_cells=raw_cells)
+
+
+def _with_unit(name: str, unit: str | None) -> str:
+    return f"{name} ({unit})" if unit else name
