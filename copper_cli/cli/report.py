@@ -57,7 +57,7 @@ def health(run: Run) -> None:
 def partner(run: Run, handle: str) -> None:
     """Bundle premises and health of the partner HANDLE into a ZIP, and print the counts.
 
-    HANDLE names the profile, where no --profile is given and no credentials are exported.
+    HANDLE is used as --profile, where there is such a profile.
 
     \b
     Example:

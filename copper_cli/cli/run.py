@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from copper_cli.cli.options import is_typed, program_values
-from copper_cli.errors import CredentialsError, IncompleteError
+from copper_cli.errors import CredentialsError, IncompleteError, UsageError
 
 if TYPE_CHECKING:
     from copper_cli.cloud.app import AppClient
@@ -38,7 +38,7 @@ class Run:
         self._values = program_values(ctx)
         self._env: Mapping[str, str] = os.environ
         self._stack = ExitStack()
-        self._complete = True
+        self._handle: str | None = None
 
     def __enter__(self) -> Run:
         return self
@@ -86,7 +86,7 @@ class Run:
             self._env,
             command=self.command,
             individual=individual,
-            profile_first=is_typed(self._ctx, "profile"),
+            profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
         )
 
     # The cloud
@@ -94,14 +94,15 @@ class Run:
     def context(self, profile: str | None = None) -> Context:
         """The partner's cloud, ready to be asked; closed when the run ends.
 
-        `profile` is used where no other is named and no credentials are exported.
+        `profile` is used where no other is named: it goes before exported credentials, which
+        may be another partner's, where there is such a profile.
         """
         from copper_cli.cloud.client import CloudClient
         from copper_cli.cloud.spans import SpanBook
         from copper_cli.jobs.context import CallCounter, Context
 
-        if profile and not self._values["profile"] and not self._env.get("COPPER_CLIENT_ID"):
-            self._values["profile"] = None if self._values["sandbox"] else profile
+        if profile and not self._values["profile"] and not self._values["sandbox"]:
+            self._values["profile"] = self._choose_profile(profile)
         settings = self.settings()
         counter = CallCounter()
         session = self.session(settings, counter=counter)
@@ -264,6 +265,19 @@ class Run:
             )
             self._stack.callback(self._watcher.stop)
         return self._watcher
+
+    def _choose_profile(self, handle: str) -> str | None:
+        from copper_cli.config import read_profile
+
+        try:
+            read_profile(handle, self._env)
+        except UsageError:
+            if self._env.get("COPPER_CLIENT_ID"):
+                self.say(f"No profile {handle}; using the exported credentials.")
+                return None
+            raise
+        self._handle = handle
+        return handle
 
     def _start_sandbox(self) -> None:
         """A local cloud in this process; its quota and cache are not the user's."""

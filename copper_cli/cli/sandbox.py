@@ -19,38 +19,28 @@ if TYPE_CHECKING:
 SECRET_VARIABLE = "COPPER_SANDBOX_CLIENT_SECRET"  # noqa: S105  (a name, not the secret)
 
 
-class _Instant(click.ParamType):
-    """An ISO instant with an offset."""
-
-    name = "instant"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """The instant, aware."""
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            self.fail(
-                f"{value!r} is no instant with an offset, such as 2021-02-01T07:00:00Z", param
-            )
-        return moment
+def _read_instant(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """An ISO instant with an offset; raises BadParameter."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise click.BadParameter(
+            f"{value!r} is no instant with an offset, such as 2021-02-01T07:00:00Z"
+        )
+    return moment
 
 
-class _NumberOrNone(click.ParamType):
-    """A whole number, or the word none."""
-
-    name = "seconds|none"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; none is 0."""
-        if value == "none":
-            return 0
-        if not value.isdecimal():
-            self.fail(f"{value!r} is neither a whole number nor none", param)
-        return int(value)
+def _read_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A whole number, or 0 for the word none; raises BadParameter."""
+    if value is None or value == "none":
+        return 0 if value else None
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a whole number nor none")
+    return int(value)
 
 
 @click.group()
@@ -69,7 +59,12 @@ def sandbox() -> None:
 @click.option("--premises", type=int, default=12, show_default=True, help="Size of the fleet.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same fleet.")
 @click.option("--zones", metavar="A,B,C", help="Time zones, given to the premises in turn.")
-@click.option("--now", type=_Instant(), help="Freeze the clock here, such as 2021-02-01T07:00:00Z.")
+@click.option(
+    "--now",
+    callback=_read_instant,
+    metavar="INSTANT",
+    help="Freeze the clock here, such as 2021-02-01T07:00:00Z.",
+)
 @click.option("--series", "series_dir", metavar="DIR", help="Replay the CSV files of a folder.")
 @click.option("--series-zone", default="UTC", show_default=True, help="Zone of replayed meters.")
 @click.option("--latency-ms", type=float, default=0, help="Wait before each answer.")
@@ -80,8 +75,12 @@ def sandbox() -> None:
     help="Calls a client id may make in each sliding window (s, m, h, d); none: no limit.",
 )
 @click.option("--no-retry-after", is_flag=True, help="429 does not say how long to wait.")
-@click.option("--max-age", type=_NumberOrNone(), help="Cache-Control; default 60, app API 900.")
-@click.option("--token-ttl", type=int, default=86400, show_default=True, help="Seconds.")
+@click.option(
+    "--max-age", type=_NumberOrNone(), help="Cache-Control max-age; 60, app API 900, unless given."
+)
+@click.option(
+    "--token-ttl", type=int, default=86400, show_default=True, help="Seconds a token is good for."
+)
 @click.option("--max-span", metavar="hour=31d,minute=1d", help="Refuse longer windows with 400.")
 @click.option("--cap-rows", type=int, help="Give only the first rows of an answer, silently.")
 @click.option("--next-page", type=int, default=1000, help="Entries a page of bulk, grid/latest.")
@@ -106,10 +105,12 @@ def sandbox() -> None:
     help="Something that goes wrong, such as status=500,path=/usage,times=2.",
 )
 @click.option("--log", "log_file", metavar="FILE", help="Note each request as a line of JSON.")
-@click.option("--client-id", default="sandbox-client", show_default=True)
-@click.option("--enterprise-id", default="sandbox-enterprise", show_default=True)
+@click.option("--client-id", default="sandbox-client", show_default=True, help="Who gets tokens.")
+@click.option(
+    "--enterprise-id", default="sandbox-enterprise", show_default=True, help="Whose data it is."
+)
 @click.pass_context
-def serve(ctx: click.Context, **options: Any) -> None:
+def serve(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local Copper Cloud until Ctrl-C, and print the variables to export.
 
     The fleet is made up from the seed, or replays real series: files `*.csv` or `*.csv.gz` with

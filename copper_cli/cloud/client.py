@@ -206,7 +206,11 @@ def _text(instant: datetime) -> str:
 
 def next_path(api_url: str, path: str, following: str, what: str) -> str:
     """The path and query of the next page. CloudError where it leads to another host."""
-    origin, found = urlsplit(api_url), urlsplit(urljoin(api_url + path, following))
+    origin = urlsplit(api_url)
+    try:
+        found = urlsplit(urljoin(api_url + path, following))
+    except ValueError:
+        raise CloudError(f"{what}: the cloud names a next page that is no address.") from None
     if (found.scheme, found.netloc) != (origin.scheme, origin.netloc):
         raise CloudError(f"{what}: the cloud names a next page on another host; not followed.")
     whole = found._replace(scheme="", netloc="", fragment="").geturl()

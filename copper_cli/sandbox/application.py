@@ -379,6 +379,7 @@ def _cut(response: Response, kind: str) -> None:
         response.headers["Content-Length"] = str(len(body))
         return
     response.response = [f"{len(half):x}\r\n".encode(), half, b"\r\n"]
+    response.automatically_set_content_length = False
     response.headers.pop("Content-Length", None)
     response.headers["Transfer-Encoding"] = "chunked"
 

@@ -22,7 +22,7 @@ from copper_cli.cloud import quota
 from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
 from copper_cli.config import Limit
 from copper_cli.errors import LocalError, UsageError
-from .conftest import make_settings
+from .mini_cloud import make_settings
 
 T0 = 1_700_000_000.0
 

@@ -84,7 +84,7 @@ def test_console_is_safe_from_hostile_text():
     assert render_console(table).splitlines() == [
         r"T\x1b[2J (rows=2):",
         r"H\x0ah",
-        "-------------------",
+        "------------------",
         r"\x1b]0;x\x07\u202e",
         r"\x01",
     ]

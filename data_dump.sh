@@ -1,0 +1,12 @@
+#!/bin/sh
+# data_dump.sh NAME START FINISH GRANULARITY
+#
+# One folder a day under generated/NAME/, START through FINISH, then generated/NAME.YYYYMMDD.zip.
+set -eu
+if [ $# -ne 4 ]; then
+  echo "usage: $0 NAME START FINISH GRANULARITY, such as $0 foo 2020-10-01 2020-10-31 minute" >&2
+  exit 2
+fi
+cd "$(dirname "$0")"
+. scripts/copper.sh
+run_copper dump "$@"
