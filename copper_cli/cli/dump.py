@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from copper_cli.cli.meter import check_range
-from copper_cli.cli.options import DATE, LAYOUTS, ZONE, ProgramCommand, option
+from copper_cli.cli.options import (
+    DATE,
+    DRY_RUN,
+    LAYOUTS,
+    OVERWRITE,
+    ZONE,
+    ProgramCommand,
+    option,
+)
 from copper_cli.cli.run import Run, pass_run
-from copper_cli.plan import GRANULARITIES
+from copper_cli.plan import BUCKET_S
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -21,10 +28,11 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.argument("start", type=DATE)
 @click.argument("finish", type=DATE)
-@click.argument("granularity", type=click.Choice(GRANULARITIES))
+@click.argument("granularity", type=click.Choice(tuple(BUCKET_S)))
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in each meter's zone.")
 @option("--layout", type=click.Choice(LAYOUTS), default="rows", show_default=True)
-@option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+@OVERWRITE
+@DRY_RUN
 @pass_run
 def dump(
     run: Run,
@@ -35,6 +43,7 @@ def dump(
     timezone: ZoneInfo | None,
     layout: Any,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Download START through FINISH as one folder a day under generated/NAME, and zip it.
 
@@ -42,12 +51,8 @@ def dump(
     Example:
       copper dump foo 2020-10-01 2020-10-31 minute
     """
-    from copper_cli.jobs.dump import DumpRequest, dump_days
+    from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 
     check_range(start, finish, one_day=True)
     request = DumpRequest(name, start, finish, granularity, timezone, layout)
-    table = dump_days(run.context(), request, run.output(overwrite=overwrite))
-    run.show(table)
-    if table.facts["bundle"]:
-        run.say(f"Bundle: {Path(table.facts['bundle'])}")
-    run.finish(table)
+    run.download(dump_days, estimate_dump, request, overwrite=overwrite, dry_run=dry_run)

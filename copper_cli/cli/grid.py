@@ -7,7 +7,7 @@ from datetime import date
 import click
 
 from copper_cli.cli.meter import check_range
-from copper_cli.cli.options import DATE, ProgramGroup, option
+from copper_cli.cli.options import DATE, DRY_RUN, OVERWRITE, ProgramGroup, option
 from copper_cli.cli.run import Run, pass_run
 
 
@@ -36,7 +36,8 @@ def latest(run: Run) -> None:
 @click.argument("end", type=DATE)
 @option("--premise-id", metavar="ID", help="Only the gateways of this premise.")
 @option("--gateway-id", metavar="ID", help="Only this gateway.")
-@option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+@OVERWRITE
+@DRY_RUN
 @pass_run
 def readings(
     run: Run,
@@ -45,6 +46,7 @@ def readings(
     premise_id: str | None,
     gateway_id: str | None,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Download voltage and frequency of START through END's whole day, one CSV file a gateway.
 
@@ -52,10 +54,18 @@ def readings(
     Example:
       copper grid readings 2022-01-20 2022-01-21 --gateway-id 84cca8322ae4
     """
-    from copper_cli.jobs.grid import GridRequest, download_grid_readings
+    from copper_cli.jobs.grid import (
+        GridRequest,
+        download_grid_readings,
+        estimate_grid_readings,
+    )
 
     check_range(start, end, one_day=True)
     request = GridRequest(start, end, premise_id, gateway_id)
-    table = download_grid_readings(run.context(), request, run.output(overwrite=overwrite))
-    run.show(table)
-    run.finish(table)
+    run.download(
+        download_grid_readings,
+        estimate_grid_readings,
+        request,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copper_cli.cli.options import DATE, LAYOUTS, ZONE, ProgramGroup, option
+from copper_cli.cli.options import (
+    DATE,
+    DRY_RUN,
+    LAYOUTS,
+    OVERWRITE,
+    ZONE,
+    ProgramGroup,
+    option,
+)
 from copper_cli.cli.run import Run, pass_run
 from copper_cli.plan import GRANULARITIES
 
@@ -73,7 +81,8 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Look of the per-meter files; docs/csv.md explains them.",
             ),
-            option("--overwrite", is_flag=True, help="Replace files that answer other questions."),
+            OVERWRITE,
+            DRY_RUN,
         )
     ):
         command = add(command)
@@ -89,17 +98,16 @@ def _download(
     timezone: ZoneInfo | None,
     step: int | None,
     overwrite: bool,
+    dry_run: bool,
     **rest: Any,
 ) -> None:
-    from copper_cli.jobs.interval import SeriesRequest, download_series
+    from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
 
     check_range(start, end, one_day=False)
     request = SeriesRequest(
         kind, start, end, zone=timezone, meter_ids=meter_ids, step_days=step, **rest
     )
-    table = download_series(run.context(), request, run.output(overwrite=overwrite))
-    run.show(table)
-    run.finish(table)
+    run.download(download_series, estimate_series, request, overwrite=overwrite, dry_run=dry_run)
 
 
 @meter.command()
@@ -168,7 +176,8 @@ def status(run: Run, detailed: bool) -> None:
 @option("--meter-id", "meter_ids", metavar="ID", multiple=True, help="Only this meter.")
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in the meter's zone.")
 @option("--latest", is_flag=True, help="Keep only the last reading of the range.")
-@option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+@OVERWRITE
+@DRY_RUN
 @pass_run
 def readings(
     run: Run,
@@ -178,6 +187,7 @@ def readings(
     timezone: ZoneInfo | None,
     latest: bool,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Download register readings of START through END's whole day, one CSV file a meter.
 
@@ -186,13 +196,13 @@ def readings(
       copper meter readings 2021-12-22 2021-12-24
       copper meter readings 2021-12-24 2021-12-24 --latest
     """
-    from copper_cli.jobs.readings import ReadingsRequest, download_readings
+    from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
 
     check_range(start, end, one_day=True)
     request = ReadingsRequest(start, end, timezone, meter_ids, latest)
-    table = download_readings(run.context(), request, run.output(overwrite=overwrite))
-    run.show(table)
-    run.finish(table)
+    run.download(
+        download_readings, estimate_readings, request, overwrite=overwrite, dry_run=dry_run
+    )
 
 
 @meter.command(name="check-for-water-reversals")

@@ -114,6 +114,12 @@ def option(*names: str, **attrs: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, **attrs)
 
 
+OVERWRITE = option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+DRY_RUN = option(
+    "--dry-run", is_flag=True, help="Show the calls it would take, and when it would be done."
+)
+
+
 def profile_defaults(ctx: click.Context) -> Mapping[str, Any]:
     """The `defaults` of the profile named on the command line or in the environment."""
     found: Mapping[str, Any] = ctx.find_root().meta.get(_META + ".defaults", {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -166,6 +165,24 @@ class Run:
             raise CredentialsError("nobody is logged in; run `copper account login` on a terminal.")
         exchange_code(settings, pasted, verifier)
 
+    def download(
+        self,
+        download: Callable[[Context, Any, Output], Table],
+        estimate: Callable[[Context, Any, Output], Table],
+        request: Any,
+        *,
+        overwrite: bool,
+        dry_run: bool,
+    ) -> None:
+        """Do a download, or with --dry-run say what it would cost."""
+        output = self.output(overwrite=overwrite)
+        if dry_run:
+            self.show(estimate(self.context(), request, output))
+            return
+        table = download(self.context(), request, output)
+        self.show(table)
+        self.finish(table)
+
     # What is shown
 
     def print_json(self, value: Any) -> None:
@@ -251,10 +268,13 @@ class Run:
         come = f", {facts['to_come']} buckets to come" if facts["to_come"] else ""
         self.say(
             f"{facts['done']} {noun}s done{kept}, {facts['empty']} empty, "
-            f"{len(facts['failed'])} failed{come}. {facts['calls']} calls used."
+            f"{len(facts['failed'])} failed{come}. {facts['calls']} calls used; "
+            f"quota left: {', '.join(f'{left} of {n}' for n, left in facts['quota_left'].items())}."
         )
         if facts["files"]:
             self.say(f"Files: {facts['files']} CSV and manifest.json in {facts['folder']}/")
+        if facts.get("bundle"):
+            self.say(f"Bundle: {facts['bundle']}")
 
     def _watch(self) -> Any:
         from copper_cli.cli.progress import Watcher

@@ -76,7 +76,10 @@ def sandbox() -> None:
 )
 @click.option("--no-retry-after", is_flag=True, help="429 does not say how long to wait.")
 @click.option(
-    "--max-age", type=_NumberOrNone(), help="Cache-Control max-age; 60, app API 900, unless given."
+    "--max-age",
+    callback=_read_seconds,
+    metavar="SECONDS|none",
+    help="Cache-Control max-age; 60, app API 900, unless given.",
 )
 @click.option(
     "--token-ttl", type=int, default=86400, show_default=True, help="Seconds a token is good for."

@@ -282,14 +282,13 @@ def _open_store(path: Path) -> Any:
     from requests_cache.serializers.pipeline import SerializerPipeline, Stage
     from requests_cache.serializers.preconf import json_preconf_stage
 
-    class Pipeline(SerializerPipeline):
-        def loads(self, value: bytes) -> Any:
-            try:
-                return super().loads(value)
-            except Exception as error:  # whatever is wrong with an entry, it is a miss
-                raise ValueError("broken entry") from error
-
     class Store(SQLiteDict):
+        def deserialize(self, key: str, value: Any) -> Any:
+            try:
+                return super().deserialize(key, value)
+            except Exception:  # whatever is wrong with an entry, it is a miss
+                return None
+
         @contextmanager
         def _acquire_sqlite_lock(self) -> Iterator[None]:
             # The original waits for ever, also for a file that can never be written.
@@ -317,7 +316,7 @@ def _open_store(path: Path) -> Any:
     return Store(
         path,
         table_name="responses",
-        serializer=Pipeline(stages, name="json-zlib", is_binary=True),
+        serializer=SerializerPipeline(stages, name="json-zlib", is_binary=True),
         busy_timeout=int(BUSY_TIMEOUT_S * 1000),
         wal=True,
     )

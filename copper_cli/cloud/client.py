@@ -84,14 +84,27 @@ class CloudClient:
         self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
     ) -> list[GridReading]:
         """Grid readings in a window, sorted by gateway and time."""
-        params: dict[str, str | int] = {**window_params(window)}
+        question = self._grid_question(window, premise_id, gateway_id)
+        found = parse.parse_grid(
+            parse.parse_list(self._session.get_json(*question), "grid/readings")
+        )
+        return sorted(found, key=lambda reading: (reading.gateway_id, reading.time_utc))
+
+    def is_grid_cached(
+        self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
+    ) -> bool:
+        """True where fetch_grid_readings would need no call."""
+        return self._session.is_cached(*self._grid_question(window, premise_id, gateway_id))
+
+    def _grid_question(
+        self, window: Window, premise_id: str | None, gateway_id: str | None
+    ) -> tuple[str, dict[str, str | int]]:
+        params = window_params(window)
         if premise_id is not None:
             params["premise_id"] = premise_id
         if gateway_id is not None:
             params["gateway_id"] = gateway_id
-        body = self._session.get_json(f"{self._root}/grid/readings", params)
-        found = parse.parse_grid(parse.parse_list(body, "grid/readings"))
-        return sorted(found, key=lambda reading: (reading.gateway_id, reading.time_utc))
+        return f"{self._root}/grid/readings", params
 
     def fetch_series(
         self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
@@ -103,16 +116,31 @@ class CloudClient:
         """
         late_s = self._session.clock.now() - LATE_S
         body = self._session.get_json(
-            f"{self._meter(meter_id)}/{kind}",
-            {"granularity": granularity, **window_params(window)},
+            *self._series_question(meter_id, kind, window, granularity),
             reuse=lambda body: parse.is_settled(body, kind, late_s),
         )
         return parse.parse_series(body, kind, f"{kind} of meter {meter_id}")
+
+    def is_series_cached(
+        self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
+    ) -> bool:
+        """True where fetch_series would need no call."""
+        return self._session.is_cached(*self._series_question(meter_id, kind, window, granularity))
+
+    def _series_question(
+        self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
+    ) -> tuple[str, dict[str, str | int]]:
+        params = {"granularity": granularity, **window_params(window)}
+        return f"{self._meter(meter_id)}/{kind}", params
 
     def fetch_readings(self, meter_id: str, window: Window) -> list[Reading]:
         """Register readings of one meter as it sent them, ascending by time."""
         body = self._session.get_json(f"{self._meter(meter_id)}/readings", window_params(window))
         return parse.parse_readings(body, f"readings of meter {meter_id}")
+
+    def is_readings_cached(self, meter_id: str, window: Window) -> bool:
+        """True where fetch_readings would need no call."""
+        return self._session.is_cached(f"{self._meter(meter_id)}/readings", window_params(window))
 
     def fetch_timezone(self, meter_id: str) -> str | None:
         """IANA name of the zone where a meter is; None where the cloud does not say."""

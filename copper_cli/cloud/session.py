@@ -27,7 +27,7 @@ from copper_cli.cloud.events import (
     SystemClock,
     Warned,
 )
-from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
+from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, Usage, open_ledger
 from copper_cli.cloud.token import Grant, Token, TokenSource
 from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
 from copper_cli.config import Settings
@@ -132,6 +132,14 @@ class CloudSession:
         """True if get_json would answer from the cache, without a call."""
         entry = self._cache.find(self._prepare(path, params).request)
         return entry is not None and entry.fresh
+
+    def quota_usage(self) -> Usage:
+        """What of the quota is used and left now. Raises LocalError."""
+        return self._use_ledger(lambda ledger: ledger.usage())
+
+    def free_at(self, calls: int) -> float:
+        """Seconds since 1970 when so many more calls could all have been granted."""
+        return self._use_ledger(lambda ledger: ledger.resume_at(calls))
 
     def get_json(
         self,
@@ -336,7 +344,7 @@ class CloudSession:
             if abs(now_s - self._wait_shown_s) < 0.9 * SLICE_S:
                 return  # another thread waits too, and has just said so
             self._wait_shown_s = now_s
-        usage = self._use_ledger(lambda ledger: ledger.usage())
+        usage = self.quota_usage()
         spent = min(usage.limits, key=lambda one: one.left)
         resume_utc = datetime.fromtimestamp(resume_s, UTC)
         self._on_event(QuotaWait(resume_utc, spent.used, spent.limit))

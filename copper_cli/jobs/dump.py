@@ -11,10 +11,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from copper_cli.jobs.context import Context, Output
+from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.interval import (
     MeterSeries,
+    Planned,
     SeriesRequest,
+    count_meter_calls,
     fetch_meter,
     judge_series,
     plan_downloads,
@@ -27,6 +30,7 @@ from copper_cli.series import clip_series, sum_rows
 from copper_cli.write.bundle import write_bundle
 from copper_cli.write.files import check_name, write_whole
 from copper_cli.write.layouts import Layout, render_series
+from copper_cli.write.manifest import Folder
 from copper_cli.write.tables import render_csv
 
 SUMMARY = "meter_summary.csv"
@@ -65,6 +69,10 @@ class DumpRequest:
         count = (self.finish - self.start).days + 1
         return [self.start + timedelta(days=n) for n in range(count)]
 
+    def title(self) -> str:
+        """The table's title."""
+        return f"Dump {self.name} {self.start} through {self.finish}"
+
     def whole(self) -> SeriesRequest:
         """The whole range in one question."""
         return self._request(self.start, self.finish + timedelta(days=1))
@@ -86,6 +94,14 @@ class _DayFile:
     part: Part
 
 
+@dataclass(frozen=True, slots=True)
+class _MeterDays:
+    """One meter: what is fetched once, and the days made of it."""
+
+    job: FileJob
+    files: Sequence[_DayFile]
+
+
 def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     """A row a day: meters with a file, rows in them, buckets to come.
 
@@ -93,21 +109,11 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     where nothing is missing; `facts["bundle"]` is its path, None where there is none.
     """
     before = context.session.calls_used
-    check_name(request.name, "NAME")
     folder = output.folder / request.name
-    planned = plan_downloads(context, request.whole())
-    jobs, files = [], []
-    for meter, zone, plan in planned:
-        own = [
-            f
-            for day in request.days()
-            if (f := _day_file(context, request, day, meter, zone, output.raw_cells))
-        ]
-        fetch = partial(fetch_meter, context, request.whole(), meter, zone, plan)
-        jobs.append(FileJob(meter.id, plan.windows, fetch, [f.part for f in own]))
-        files += own
-    outcomes = download_files(context, replace(output, folder=folder), jobs)
+    planned = _plan(context, request, output)
+    outcomes = download_files(context, replace(output, folder=folder), [p.job for p in planned])
     by_day: dict[date, list[tuple[_DayFile, Outcome]]] = defaultdict(list)
+    files = [file for one in planned for file in one.files]
     for file, outcome in zip(files, outcomes, strict=True):
         if outcome.state in ("fetched", "kept"):
             by_day[file.day].append((file, outcome))
@@ -117,28 +123,61 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
         write_whole(path, render_csv(_summary(by_day[day]), raw_cells=output.raw_cells))
         for name in [*(file.part.name for file, _ in by_day[day]), f"{day}/{SUMMARY}"]:
             members[f"{request.name}/{name}"] = folder / name
-    facts: dict[str, Any] = summarise(outcomes, context.session.calls_used - before)
-    facts |= {"folder": str(folder), "noun": "file", "bundle": None}
+    facts = summarise(context, outcomes, before, noun="file", folder=folder) | {"bundle": None}
     if not facts["failed"]:
         bundle = output.folder / f"{request.name}.{context.today():%Y%m%d}.zip"
         write_bundle(bundle, members)
         facts["bundle"] = str(bundle)
-    title = f"Dump {request.name} {request.start} through {request.finish}"
-    return Table(title, _COLUMNS, [_row(d, by_day[d]) for d in request.days()], facts)
+    return Table(request.title(), _COLUMNS, [_row(d, by_day[d]) for d in request.days()], facts)
+
+
+def estimate_dump(context: Context, request: DumpRequest, output: Output) -> Table:
+    """What dump_days would cost beyond its lists; nothing is fetched or written."""
+    planned = _plan(context, request, output)
+    folder = replace(output, folder=output.folder / request.name)
+    estimate = estimate_files(context, folder, [one.job for one in planned])
+    return estimate_table(context, request.title(), "meters", estimate)
+
+
+def _plan(context: Context, request: DumpRequest, output: Output) -> list[_MeterDays]:
+    """Each meter with one fetch of the whole range, and its files of the days."""
+    check_name(request.name, "NAME")
+    whole = request.whole()
+    found = []
+    for planned in plan_downloads(context, whole):
+        days = (
+            _day_file(context, request, day, planned, output.raw_cells) for day in request.days()
+        )
+        files = [file for file in days if file is not None]
+        job = FileJob(
+            subject=planned.meter.id,
+            windows=planned.plan.windows,
+            fetch=partial(_fetch_whole, context, whole, planned),
+            cost=partial(count_meter_calls, context, whole, planned),
+            parts=[file.part for file in files],
+        )
+        found.append(_MeterDays(job, files))
+    return found
+
+
+def _fetch_whole(
+    context: Context, whole: SeriesRequest, planned: Planned, folder: Folder
+) -> MeterSeries:
+    """The whole range: one call costs no more than one for the days that are missing."""
+    return fetch_meter(context, whole, planned)
 
 
 def _day_file(
     context: Context,
     request: DumpRequest,
     day: date,
-    meter: Meter,
-    zone: ZoneInfo,
+    planned: Planned,
     raw_cells: bool,
 ) -> _DayFile | None:
     """The file of one day; None where the meter did not exist yet."""
-    asked = request.of_day(day)
+    asked, meter = request.of_day(day), planned.meter
     plan = plan_series(
-        asked.start, asked.end, zone, request.granularity, created_utc=meter.created_utc
+        asked.start, asked.end, planned.zone, request.granularity, created_utc=meter.created_utc
     )
     if not plan.windows:
         return None
@@ -156,7 +195,8 @@ def _day_file(
 def _slice(got: MeterSeries, plan: SeriesPlan) -> MeterSeries:
     """The rows of one day, both midnights, with the sum of those after the first."""
     rows = clip_series(got.series, plan.start_s, plan.end_s)
-    return replace(got, plan=plan, series=replace(rows, sum_energy=sum_rows(rows, plan.start_s)))
+    rows = replace(rows, sum_energy=sum_rows(rows, plan.start_s))
+    return replace(got, planned=replace(got.planned, plan=plan), series=rows)
 
 
 def _summary(found: Sequence[tuple[_DayFile, Outcome]]) -> Table:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context
+from copper_cli.jobs.outcome import Cost
 from copper_cli.plan import MAX_ROWS, SeriesPlan, bucket_s, rows_in, split_window
 from copper_cli.records import Series, SeriesKind, Window
-from copper_cli.series import EMPTY, join_windows, merge_series
+from copper_cli.series import EMPTY, clip_series, join_windows, merge_series, sum_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,39 @@ class _Question:
     granularity: str
 
 
-def fetch_series(context: Context, meter_id: str, kind: SeriesKind, plan: SeriesPlan) -> Series:
+def fetch_series(
+    context: Context,
+    meter_id: str,
+    kind: SeriesKind,
+    plan: SeriesPlan,
+    known: Series | None = None,
+) -> Series:
     """The rows of a whole plan, whatever span the cloud allows a call.
 
     A window refused with 400 is halved; an answer that ends before its window (and before
-    now) is continued until a call brings no later row. Raises what the cloud raises.
+    now) is continued until a call brings no later row. Rows `known` from an earlier run are not
+    asked for again: it goes on from the last of them. Raises what the cloud raises.
     """
     question = _Question(meter_id, kind, plan.granularity)
-    answers = [_fetch_window(context, question, window) for window in plan.windows]
+    if known is None or not known.times_s:
+        answers = [_fetch_window(context, question, window) for window in plan.windows]
+    else:
+        answers = [_fetch_rest(context, question, window, known) for window in plan.windows]
     return join_windows(plan, answers) if answers else EMPTY
+
+
+def _fetch_rest(context: Context, question: _Question, window: Window, known: Series) -> Series:
+    """One window's rows: those known, then what the cloud has after them."""
+    start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+    last_s = known.times_s[-1]
+    if last_s <= start_s:
+        return _fetch_window(context, question, window)
+    have = clip_series(known, start_s, end_s)
+    have = replace(have, sum_energy=sum_rows(have, start_s))
+    if last_s >= end_s:
+        return have
+    start = datetime.fromtimestamp(last_s, UTC)
+    return merge_series([have, _fetch_window(context, question, Window(start, window.end_utc))])
 
 
 def _fetch_window(context: Context, question: _Question, window: Window) -> Series:
@@ -107,3 +133,17 @@ def _ask(context: Context, question: _Question, window: Window) -> Series:
     return context.client.fetch_series(
         question.meter_id, question.kind, window, question.granularity
     )
+
+
+def count_calls(context: Context, meter_id: str, kind: SeriesKind, plan: SeriesPlan) -> Cost:
+    """What fetch_series would cost, by what is known of the cloud's spans; no call is made."""
+    allowed = context.spans.allowed_rows(plan.granularity) or context.spans.limit(plan.granularity)
+    calls = cached = 0
+    for window in plan.windows:
+        parts = split_window(window, plan.granularity, min(MAX_ROWS, allowed or MAX_ROWS))
+        calls += len(parts)
+        cached += sum(
+            context.client.is_series_cached(meter_id, kind, part, plan.granularity)
+            for part in parts
+        )
+    return Cost(calls, cached)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from copper_cli.errors import CloudError, CredentialsError, UsageError
+from copper_cli.errors import (
+    CloudError,
+    CopperError,
+    CredentialsError,
+    QuotaSpentError,
+    UsageError,
+)
 from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.outcome import Outcome
+from copper_cli.jobs.interrupt import Interruption, catch_interrupt
+from copper_cli.jobs.outcome import Cost, Outcome
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.records import Window
 from copper_cli.write.manifest import Entry, Folder, Question, Verdict
@@ -40,8 +48,10 @@ class FileJob:
     """Meter or gateway id."""
     windows: Sequence[Window]
     """What is asked for, as the manifest tells it."""
-    fetch: Callable[[], Any]
-    """Asks the cloud; runs in any thread."""
+    fetch: Callable[[Folder], Any]
+    """Asks the cloud; runs in any thread. The folder holds what earlier runs wrote."""
+    cost: Callable[[], Cost]
+    """What that would cost; no call is made."""
     parts: Sequence[Part]
     """The files, mostly one."""
 
@@ -54,37 +64,98 @@ def download_files(
     A file that already answers its question is kept. Raises UsageError before any call where
     a file answers another question or is nobody's (and not `output.overwrite`), LocalError
     for the disk, CredentialsError where one meter after the other is refused. A meter that
-    fails does not stop the others.
+    fails does not stop the others. Where the quota is spent and not waited for, or at Ctrl-C,
+    what is in flight is still written; then QuotaSpentError or KeyboardInterrupt is raised.
     """
-    outcomes: dict[str, Outcome] = {}
-    with Folder.open(output.folder, wait_s=output.lock_wait_s) as folder:
-        pending: list[tuple[FileJob, list[Part]]] = []
-        for job in jobs:
-            open_parts = []
-            for part in job.parts:
-                kept = _keep(context, folder, job, part, output.overwrite)
-                if kept is None:
-                    open_parts.append(part)
-                else:
-                    outcomes[part.name] = kept
-            if open_parts:
-                pending.append((job, open_parts))
+    with (
+        catch_interrupt(context.session.cancel) as interruption,
+        Folder.open(output.folder, wait_s=output.lock_wait_s) as folder,
+    ):
+        download = _Download(context, folder, interruption)
+        pending = download.find_pending(jobs, overwrite=output.overwrite)
         context.progress.start(noun, len(pending))
-        refused = 0
-        for (job, parts), result in run_parallel(pending, _fetch_counted(context), context.jobs):
-            try:
-                fetched: _Counted | _Failed = result()
-                refused = 0
-            except (CloudError, CredentialsError) as error:
-                fetched = _Failed(error)
-                refused = refused + 1 if isinstance(error, CredentialsError) else 0
-            for part in parts:
-                outcomes[part.name] = _finish(folder, job, part, fetched)
-            if refused == _REFUSALS_IN_A_ROW and isinstance(fetched, _Failed):
-                raise fetched.error
-            context.progress.advance()
+        download.run(pending)
         context.progress.stop()
-    return [outcomes[part.name] for job in jobs for part in job.parts]
+        download.end(sum(len(job.parts) for job in jobs))
+    return [download.outcomes[part.name] for job in jobs for part in job.parts]
+
+
+class _Download:
+    """One download into a folder as it goes on."""
+
+    def __init__(self, context: Context, folder: Folder, interruption: Interruption) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        self._context = context
+        self._folder = folder
+        self._interruption = interruption
+        self._ending: CopperError | None = None
+        self._refused = 0
+
+    def find_pending(
+        self, jobs: Sequence[FileJob], *, overwrite: bool
+    ) -> list[tuple[FileJob, list[Part]]]:
+        """The jobs with the parts that are not yet there."""
+        pending = []
+        for job in jobs:
+            parts = []
+            for part in job.parts:
+                kept = _keep(self._context, self._folder, job, part, overwrite)
+                if kept is None:
+                    parts.append(part)
+                else:
+                    self.outcomes[part.name] = kept
+            if parts:
+                pending.append((job, parts))
+        return pending
+
+    def run(self, pending: Sequence[tuple[FileJob, list[Part]]]) -> None:
+        """Fetch and write, until all is done or something ends it."""
+        results = run_parallel(pending, self._fetch, self._context.jobs, self._is_stopping)
+        for (job, parts), result in results:
+            try:
+                fetched = self._settle(result)
+            except CancelledError:
+                continue  # it was waiting when Ctrl-C came
+            except QuotaSpentError as error:
+                self._ending = error
+                continue
+            for part in parts:
+                self.outcomes[part.name] = _finish(self._folder, job, part, fetched)
+            self._context.progress.advance()
+
+    def end(self, parts: int) -> None:
+        """Raise what ended it early, after saying what is safe."""
+        if self._ending is None and not self._interruption.requested:
+            return
+        safe = sum(1 for outcome in self.outcomes.values() if outcome.file)
+        self._context.progress.say(
+            f"{safe} of {parts} files are safe on disk. The same command goes on from here."
+        )
+        if self._ending is not None:
+            raise self._ending
+        raise KeyboardInterrupt
+
+    def _is_stopping(self) -> bool:
+        return self._interruption.requested or self._ending is not None
+
+    def _fetch(self, item: tuple[FileJob, list[Part]]) -> _Counted:
+        before = self._context.counter.calls()
+        got = item[0].fetch(self._folder)
+        return _Counted(got, self._context.counter.calls() - before)
+
+    def _settle(self, result: Callable[[], _Counted]) -> _Counted | _Failed:
+        try:
+            fetched = result()
+        except CredentialsError as error:
+            self._refused += 1
+            if self._refused == _REFUSALS_IN_A_ROW:
+                self._ending = error
+            return _Failed(error)
+        except CloudError as error:
+            self._refused = 0
+            return _Failed(error)
+        self._refused = 0
+        return fetched
 
 
 def _keep(
@@ -114,6 +185,13 @@ def _keep(
     )
 
 
+def is_kept(context: Context, folder: Folder, part: Part) -> bool:
+    """True where a part's file is there already, and no call could add to it."""
+    entry = folder.state_of(part.name)
+    verdict = folder.check(part.name, part.question)
+    return entry is not None and _is_settled(verdict, entry, context.now())
+
+
 def _is_settled(verdict: Verdict, entry: Entry, now_s: float) -> bool:
     """True where asking again could bring nothing new."""
     if verdict == "to come":
@@ -134,15 +212,6 @@ class _Failed:
     """Why nothing was fetched."""
 
     error: Exception
-
-
-def _fetch_counted(context: Context) -> Callable[[tuple[FileJob, list[Part]]], _Counted]:
-    def fetch(item: tuple[FileJob, list[Part]]) -> _Counted:
-        before = context.counter.calls()
-        got = item[0].fetch()
-        return _Counted(got, context.counter.calls() - before)
-
-    return fetch
 
 
 def _finish(folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Failed) -> Outcome:

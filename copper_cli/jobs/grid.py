@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, timedelta
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CopperError, UsageError
 from copper_cli.jobs.context import Context, Output
+from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone
 from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.outcome import Outcome, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, summarise
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.plan import MAX_ROWS, whole_days
 from copper_cli.records import Column, Gateway, GridReading, Premise, Table, Window
@@ -42,6 +43,10 @@ class GridRequest:
     """Only the gateways of this premise."""
     gateway_id: str | None = None
     """Only this gateway."""
+
+    def title(self) -> str:
+        """The table's title, in the reference's words."""
+        return f"Grid readings download {self.start} through {self.end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,7 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
     """
     before = context.session.calls_used
     sites = _sites(context, request)
-    readings = _Readings(context, request, sites)
-    jobs = [_job(readings, site, _question(request), output) for site in sites]
+    jobs = _jobs(_Readings(context, request, sites), request, sites, output)
     outcomes = download_files(context, output, jobs, "gateways")
     by_id = {site.gateway.id: site for site in sites}
     rows = [
@@ -90,9 +94,27 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
         if o.state in ("fetched", "kept")
         for s in [by_id[o.subject]]
     ]
-    title = f"Grid readings download {request.start} through {request.end}"
-    facts = summarise(outcomes, context.session.calls_used - before)
-    return Table(title, _PLACE, rows, {**facts, "folder": str(output.folder), "noun": "gateway"})
+    facts = summarise(context, outcomes, before, noun="gateway", folder=output.folder)
+    return Table(request.title(), _PLACE, rows, facts)
+
+
+def estimate_grid_readings(context: Context, request: GridRequest, output: Output) -> Table:
+    """What download_grid_readings would cost beyond its lists; nothing is fetched or written."""
+    sites = _sites(context, request)
+    readings = _Readings(context, request, sites)
+    estimate = estimate_files(context, output, _jobs(readings, request, sites, output))
+    cost = readings.cost()  # the gateways share the calls: all or none
+    if estimate.open:
+        estimate = replace(estimate, total=cost)
+    else:
+        estimate = replace(estimate, total=Cost(cost.calls, 0), kept=cost.calls)
+    return estimate_table(context, request.title(), "gateways", estimate)
+
+
+def _jobs(
+    readings: _Readings, request: GridRequest, sites: Sequence[_Site], output: Output
+) -> list[FileJob]:
+    return [_job(readings, site, _question(request), output) for site in sites]
 
 
 class _Readings:
@@ -121,6 +143,17 @@ class _Readings:
             for r in self._found.get(site.gateway.id, ())
             if window.start_utc <= r.time_utc < window.end_utc
         ]
+
+    def cost(self) -> Cost:
+        """The calls for all gateways together."""
+        windows = list(self._windows())
+        cached = sum(
+            self._context.client.is_grid_cached(
+                window, premise_id=self._request.premise_id, gateway_id=self._request.gateway_id
+            )
+            for window in windows
+        )
+        return Cost(len(windows), cached)
 
     def _fetch(self) -> Mapping[str, list[GridReading]]:
         found: dict[tuple[str, object], GridReading] = {}
@@ -190,7 +223,13 @@ def _job(readings: _Readings, site: _Site, question: Question, output: Output) -
         ),
         judge=judge,
     )
-    return FileJob(site.gateway.id, [site.window], lambda: readings.of(site), [part])
+    return FileJob(
+        subject=site.gateway.id,
+        windows=[site.window],
+        fetch=lambda folder: readings.of(site),
+        cost=lambda: Cost(0, 0),
+        parts=[part],
+    )
 
 
 def _place(premise: Premise | None) -> tuple[str | None, str | None, str | None]:

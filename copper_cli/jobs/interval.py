@@ -9,17 +9,19 @@ from functools import partial
 from zoneinfo import ZoneInfo
 
 from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.fetch import fetch_series
+from copper_cli.jobs.estimate import estimate_files, estimate_table
+from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.fleet import Zones, choose
 from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.outcome import Outcome, summarise
-from copper_cli.plan import SeriesPlan, local_midnight, plan_series
+from copper_cli.jobs.outcome import Cost, Outcome, summarise
+from copper_cli.plan import SeriesPlan, plan_series
 from copper_cli.records import Column, Meter, Series, SeriesKind, Table
-from copper_cli.series import count_to_come, has_values
+from copper_cli.series import clip_series, count_to_come, has_values
 from copper_cli.units import standard_unit
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import Layout, SeriesFile, render_series
-from copper_cli.write.manifest import Question
+from copper_cli.write.manifest import Folder, Question
+from copper_cli.write.reread import Reread, read_series
 
 _COLUMNS = (
     Column("ID", "id"),
@@ -60,6 +62,10 @@ class SeriesRequest:
         """As it is typed."""
         return f"meter {self.kind}"
 
+    def title(self) -> str:
+        """The table's title, in the reference's words."""
+        return f"Meter {self.kind} download {self.start} through {self.end}"
+
     def question(self) -> Question:
         """What a file answers; the same again needs no call."""
         return Question(
@@ -78,14 +84,27 @@ class SeriesRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A meter and what is asked of it."""
+
+    meter: Meter
+    """Which one."""
+    zone: ZoneInfo
+    """Where its days begin."""
+    plan: SeriesPlan
+    """Its windows."""
+
+
+@dataclass(frozen=True, slots=True)
 class MeterSeries:
     """One meter's rows, complete or with buckets to come."""
 
-    meter: Meter
-    zone: ZoneInfo
-    plan: SeriesPlan
+    planned: Planned
+    """The meter and what was asked."""
     series: Series
+    """Its rows."""
     baseline: Series | None
+    """Its baseline, where that was asked for."""
 
 
 def download_series(context: Context, request: SeriesRequest, output: Output) -> Table:
@@ -95,31 +114,25 @@ def download_series(context: Context, request: SeriesRequest, output: Output) ->
     row. `facts` says what is done, empty, failed and still to come.
     """
     before = context.session.calls_used
-    jobs = plan_downloads(context, request)
-    question = request.question()
-    outcomes = download_files(
-        context,
-        output,
-        [
-            FileJob(
-                subject=meter.id,
-                windows=plan.windows,
-                fetch=partial(fetch_meter, context, request, meter, zone, plan),
-                parts=[_part(context, request, question, meter, output.raw_cells)],
-            )
-            for meter, zone, plan in jobs
-        ],
-    )
-    by_id = {meter.id: meter for meter, _, _ in jobs}
+    planned = plan_downloads(context, request)
+    jobs = [_job(context, request, output, one) for one in planned]
+    outcomes = download_files(context, output, jobs)
+    by_id = {one.meter.id: one.meter for one in planned}
     rows = [_row(by_id[o.subject], o) for o in outcomes if o.state in ("fetched", "kept")]
-    title = f"Meter {request.kind} download {request.start} through {request.end}"
-    facts = summarise(outcomes, context.session.calls_used - before)
-    return Table(title, _COLUMNS, rows, {**facts, "folder": str(output.folder), "noun": "meter"})
+    facts = summarise(context, outcomes, before, noun="meter", folder=output.folder)
+    return Table(request.title(), _COLUMNS, rows, facts)
 
 
-def plan_downloads(
-    context: Context, request: SeriesRequest
-) -> list[tuple[Meter, ZoneInfo, SeriesPlan]]:
+def estimate_series(context: Context, request: SeriesRequest, output: Output) -> Table:
+    """What download_series would cost beyond its lists; nothing is fetched or written."""
+    planned = plan_downloads(context, request)
+    estimate = estimate_files(
+        context, output, [_job(context, request, output, one) for one in planned]
+    )
+    return estimate_table(context, request.title(), "meters", estimate)
+
+
+def plan_downloads(context: Context, request: SeriesRequest) -> list[Planned]:
     """The meters to ask, each with its zone and windows; no call beyond the lists.
 
     Raises UsageError for an unknown meter or a meter whose zone nobody knows.
@@ -138,58 +151,110 @@ def plan_downloads(
             step_days=request.step_days,
         )
         if plan.windows:
-            planned.append((meter, zone, plan))
+            planned.append(Planned(meter, zone, plan))
     return planned
 
 
 def fetch_meter(
-    context: Context, request: SeriesRequest, meter: Meter, zone: ZoneInfo, plan: SeriesPlan
+    context: Context, request: SeriesRequest, planned: Planned, known: Reread | None = None
 ) -> MeterSeries:
-    """All rows of one meter, and its baseline where that is asked for."""
-    series = fetch_series(context, meter.id, request.kind, plan)
-    baseline = (
-        fetch_series(context, meter.id, "baseline-series", plan) if request.baseline else None
-    )
-    return MeterSeries(meter, zone, plan, series, baseline)
+    """All rows of one meter, and its baseline where that is asked for.
+
+    Rows `known` from an earlier run are not asked for again.
+    """
+    meter_id, plan = planned.meter.id, planned.plan
+    own = known.series if known else None
+    series = fetch_series(context, meter_id, request.kind, plan, own)
+    baseline = None
+    if request.baseline:
+        old = known.baseline if known else None
+        baseline = fetch_series(context, meter_id, "baseline-series", plan, old)
+    return MeterSeries(planned, series, baseline)
+
+
+def count_meter_calls(context: Context, request: SeriesRequest, planned: Planned) -> Cost:
+    """What fetch_meter would cost, were nothing known."""
+    kinds: list[SeriesKind] = [request.kind]
+    kinds += ["baseline-series"] if request.baseline else []
+    costs = [count_calls(context, planned.meter.id, kind, planned.plan) for kind in kinds]
+    return sum(costs, Cost(0, 0))
 
 
 def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
     """What the layouts need to write one meter's file."""
-    first_day = local_midnight(request.start, got.zone)
+    meter, zone, plan = got.planned.meter, got.planned.zone, got.planned.plan
     return SeriesFile(
-        meter_id=got.meter.id,
-        meter_type=got.meter.type,
-        uom=standard_unit(got.meter.type) or got.meter.uom,
-        timezone=got.zone.key,
+        meter_id=meter.id,
+        meter_type=meter.type,
+        uom=standard_unit(meter.type) or meter.uom,
+        timezone=zone.key,
         granularity=request.granularity,
         kind=request.kind,
-        start=max(first_day, got.plan.windows[0].start_utc).astimezone(got.zone),
-        end=got.plan.windows[-1].end_utc.astimezone(got.zone),
+        start=plan.windows[0].start_utc.astimezone(zone),
+        end=plan.windows[-1].end_utc.astimezone(zone),
         series=got.series,
         baseline=got.baseline,
     )
 
 
-def _part(
-    context: Context, request: SeriesRequest, question: Question, meter: Meter, raw_cells: bool
-) -> Part:
-    return Part(
-        name=request.file_name(meter.id),
-        question=question,
+def _job(context: Context, request: SeriesRequest, output: Output, planned: Planned) -> FileJob:
+    part = Part(
+        name=request.file_name(planned.meter.id),
+        question=request.question(),
         render=lambda got: render_series(
-            series_file(got, request), request.layout, raw_cells=raw_cells
+            series_file(got, request), request.layout, raw_cells=output.raw_cells
         ),
         judge=partial(judge_series, context),
     )
+    return FileJob(
+        subject=planned.meter.id,
+        windows=planned.plan.windows,
+        fetch=lambda folder: fetch_meter(
+            context, request, planned, _read_known(folder, part, request, planned)
+        ),
+        cost=partial(count_meter_calls, context, request, planned),
+        parts=[part],
+    )
+
+
+def _read_known(
+    folder: Folder, part: Part, request: SeriesRequest, planned: Planned
+) -> Reread | None:
+    """The filled rows of a file that was written while some were still to come.
+
+    None where there is no such file, or where a row in it is not known: then all is asked anew.
+    """
+    entry = folder.state_of(part.name)
+    if folder.check(part.name, part.question) != "to come":
+        return None
+    if entry is None or entry.first_to_come is None:
+        return None
+    path = folder.path / part.name
+    found = read_series(path, request.layout, request.kind, planned.zone.key)
+    until_s = int(entry.first_to_come.timestamp()) - 1
+    series = _filled(found.series, until_s)
+    baseline = _filled(found.baseline, until_s) if found.baseline else None
+    if series is None or (request.baseline and baseline is None):
+        return None
+    return Reread(series, baseline)
+
+
+def _filled(series: Series, until_s: int) -> Series | None:
+    """The rows up to an instant; None where one after the first is not known."""
+    rows = clip_series(series, 0, until_s)
+    if len(rows.times_s) < 2 or any(energy is None for energy in rows.energy[1:]):
+        return None
+    return rows
 
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:
     """Whether there is anything to write, and how much of it is still to come."""
+    meter_id = got.planned.meter.id
     if not has_values(got.series):
-        return Outcome(got.meter.id, "empty")
+        return Outcome(meter_id, "empty")
     to_come, first = count_to_come(got.series, context.now())
     return Outcome(
-        got.meter.id,
+        meter_id,
         "fetched",
         rows=len(got.series.times_s),
         to_come=to_come,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from copper_cli.config import Limit
+from copper_cli.jobs.context import Context
 
 State = Literal["fetched", "kept", "empty", "failed"]
 
@@ -31,15 +35,52 @@ class Outcome:
     """Why it failed."""
 
 
-def summarise(outcomes: Sequence[Outcome], calls: int) -> dict[str, Any]:
-    """The facts of a whole download, as JSON shows them and the last line says them."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Calls that a job needs."""
+
+    calls: int
+    """In all."""
+    cached: int
+    """Of them, those that the cache answers."""
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(self.calls + other.calls, self.cached + other.cached)
+
+
+def summarise(
+    context: Context, outcomes: Sequence[Outcome], calls_before: int, *, noun: str, folder: Path
+) -> dict[str, Any]:
+    """The facts of a whole download, as JSON shows them and the last lines say them."""
     failed = [o for o in outcomes if o.state == "failed"]
     return {
+        "noun": noun,
+        "folder": str(folder),
+        "complete": not failed,
         "done": sum(1 for o in outcomes if o.state in ("fetched", "kept")),
         "kept": sum(1 for o in outcomes if o.state == "kept"),
         "empty": sum(1 for o in outcomes if o.state == "empty"),
         "to_come": sum(o.to_come for o in outcomes),
         "failed": [{"id": o.subject, "reason": o.reason} for o in failed],
         "files": sum(1 for o in outcomes if o.file and o.state in ("fetched", "kept")),
-        "calls": calls,
+        "calls": context.session.calls_used - calls_before,
+        "quota_left": quota_left(context),
     }
+
+
+def quota_left(context: Context) -> dict[str, int]:
+    """Calls left of each limit, by its text: `100/h`."""
+    usage = context.session.quota_usage()
+    return {limit_text(one.limit): one.left for one in usage.limits}
+
+
+def limit_text(limit: Limit) -> str:
+    """`100/h`."""
+    unit_s, unit = max(
+        (s, u)
+        for s, u in ((1, "s"), (60, "m"), (3600, "h"), (86400, "d"))
+        if limit.period_s % s == 0
+    )
+    count = limit.period_s // unit_s
+    return f"{limit.calls}/{count if count > 1 else ''}{unit}"

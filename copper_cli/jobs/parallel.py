@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,29 +12,54 @@ R = TypeVar("R")
 
 
 def run_parallel(
-    items: Sequence[T], work: Callable[[T], R], jobs: int
+    items: Sequence[T],
+    work: Callable[[T], R],
+    jobs: int,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[T, Callable[[], R]]]:
     """Each item with a function that gives its result or raises what `work` raised.
 
     The first item runs alone: what it learns of the cloud's limits saves the others from
-    finding out too. Where the consumer stops early or is interrupted, nothing new is started,
-    and what is in hand is finished.
+    finding out too. Once `stopping()` holds, or the consumer is done, nothing new is begun;
+    what is in flight still comes, since its calls are paid for.
     """
-    if not items:
-        return
-    first, rest = items[0], items[1:]
-    yield first, _settle(work, first).result
-    if jobs <= 1 or len(rest) <= 1:
-        for item in rest:
-            yield item, _settle(work, item).result
-        return
-    pool = ThreadPoolExecutor(max_workers=min(jobs, len(rest)), thread_name_prefix="copper")
+    jobs_for_rest = min(jobs, len(items) - 1)
+    alone = items[:1] if jobs_for_rest > 1 else items
+    for item in alone:
+        if stopping():
+            return
+        yield item, _settle(work, item).result
+    if jobs_for_rest > 1:
+        with ThreadPoolExecutor(jobs_for_rest, thread_name_prefix="copper") as pool:
+            yield from _run_pool(pool, items[1:], work, 2 * jobs, stopping)
+
+
+def _run_pool(
+    pool: ThreadPoolExecutor,
+    items: Sequence[T],
+    work: Callable[[T], R],
+    ahead: int,
+    stopping: Callable[[], bool],
+) -> Iterator[tuple[T, Callable[[], R]]]:
+    """At most `ahead` are begun and not yet taken: results wait in memory."""
+    waiting = iter(items)
+    begun: dict[Future[R], T] = {}
     try:
-        futures = {pool.submit(work, item): item for item in rest}
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result
+        while True:
+            room = 0 if stopping() else ahead - len(begun)
+            begun.update({pool.submit(work, item): item for item in islice(waiting, room)})
+            if not begun:
+                return
+            done, _ = wait(begun, return_when=FIRST_COMPLETED)
+            if stopping():
+                done |= {future for future in begun if future.cancel()}
+            for future in done:
+                item = begun.pop(future)
+                if not future.cancelled():
+                    yield item, future.result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for future in begun:
+            future.cancel()
 
 
 def _settle(work: Callable[[T], R], item: T) -> Future[R]:

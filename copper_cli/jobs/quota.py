@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from copper_cli.cloud.cache import cache_info
 from copper_cli.cloud.quota import LimitUsage, open_ledger
-from copper_cli.config import Limit, Settings
+from copper_cli.config import Settings
+from copper_cli.jobs.outcome import limit_text
 from copper_cli.records import Column, Table
-
-_PERIODS = {1: "s", 60: "m", 3600: "h", 86400: "d"}
 
 
 def show_quota(settings: Settings) -> Table:
@@ -41,15 +40,6 @@ def show_cache(settings: Settings) -> Table:
         Column("Bytes", "bytes"),
     )
     return Table("Cache", columns, [(str(info.path), info.entries, info.fresh, info.size_bytes)])
-
-
-def limit_text(limit: Limit) -> str:
-    """`100/h`."""
-    for period_s, unit in sorted(_PERIODS.items(), reverse=True):
-        if limit.period_s % period_s == 0:
-            count = limit.period_s // period_s
-            return f"{limit.calls}/{count if count > 1 else ''}{unit}"
-    raise AssertionError("every period is whole seconds")
 
 
 def _row(usage: LimitUsage) -> tuple[object, ...]:

@@ -7,15 +7,16 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from copper_cli.jobs.context import Context, Output
+from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import Zones, choose
 from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.outcome import Outcome, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, summarise
 from copper_cli.plan import whole_days
 from copper_cli.records import Column, Meter, Reading, Table, Window
 from copper_cli.units import standard_unit
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import render_readings
-from copper_cli.write.manifest import Question
+from copper_cli.write.manifest import Folder, Question
 
 _COLUMNS = (
     Column("ID", "id"),
@@ -39,22 +40,37 @@ class ReadingsRequest:
     latest: bool = False
     """Keep only the last reading of the range."""
 
+    def title(self) -> str:
+        """The table's title, in the reference's words."""
+        return f"Meter readings download {self.start} through {self.end}"
+
 
 def download_readings(context: Context, request: ReadingsRequest, output: Output) -> Table:
     """One file a meter; the table lists every meter with its local creation time."""
     before = context.session.calls_used
-    meters = choose(context.client.fetch_meters(with_history=False), request.meter_ids, "meter")
-    zones = Zones(context, request.zone)
-    zone_of = {m.id: zones.of(m) for m in meters}
-    jobs = [_job(context, request, m, zone_of[m.id], output) for m in meters]
+    meters, zones = _plan(context, request)
+    jobs = [_job(context, request, m, zones[m.id], output) for m in meters]
     outcomes = download_files(context, output, jobs)
     rows = [
-        (m.id, m.type, m.created_utc.astimezone(zone_of[m.id]) if m.created_utc else None)
+        (m.id, m.type, m.created_utc.astimezone(zones[m.id]) if m.created_utc else None)
         for m in meters
     ]
-    facts = summarise(outcomes, context.session.calls_used - before)
-    title = f"Meter readings download {request.start} through {request.end}"
-    return Table(title, _COLUMNS, rows, {**facts, "folder": str(output.folder), "noun": "meter"})
+    facts = summarise(context, outcomes, before, noun="meter", folder=output.folder)
+    return Table(request.title(), _COLUMNS, rows, facts)
+
+
+def estimate_readings(context: Context, request: ReadingsRequest, output: Output) -> Table:
+    """What download_readings would cost beyond its lists; nothing is fetched or written."""
+    meters, zones = _plan(context, request)
+    jobs = [_job(context, request, m, zones[m.id], output) for m in meters]
+    estimate = estimate_files(context, output, jobs)
+    return estimate_table(context, request.title(), "meters", estimate)
+
+
+def _plan(context: Context, request: ReadingsRequest) -> tuple[list[Meter], dict[str, ZoneInfo]]:
+    meters = choose(context.client.fetch_meters(with_history=False), request.meter_ids, "meter")
+    zones = Zones(context, request.zone)
+    return meters, {m.id: zones.of(m) for m in meters}
 
 
 def fetch_readings(context: Context, meter: Meter, window: Window) -> list[Reading]:
@@ -62,10 +78,14 @@ def fetch_readings(context: Context, meter: Meter, window: Window) -> list[Readi
 
     A meter created later is not asked.
     """
-    if meter.created_utc is not None and meter.created_utc >= window.end_utc:
+    if _is_younger(meter, window):
         return []
     found = context.client.fetch_readings(meter.id, window)
     return [r for r in found if window.start_utc <= r.time_utc < window.end_utc]
+
+
+def _is_younger(meter: Meter, window: Window) -> bool:
+    return meter.created_utc is not None and meter.created_utc >= window.end_utc
 
 
 def _question(request: ReadingsRequest) -> Question:
@@ -83,9 +103,14 @@ def _job(
 ) -> FileJob:
     window = whole_days(request.start, request.end, zone)
 
-    def fetch() -> list[Reading]:
+    def fetch(folder: Folder) -> list[Reading]:
         found = fetch_readings(context, meter, window)
         return found[-1:] if request.latest else found
+
+    def cost() -> Cost:
+        if _is_younger(meter, window):
+            return Cost(0, 0)
+        return Cost(1, int(context.client.is_readings_cached(meter.id, window)))
 
     part = Part(
         name=safe_name(meter.id, ".csv"),
@@ -100,4 +125,4 @@ def _job(
         ),
         judge=lambda found: Outcome(meter.id, "fetched", rows=len(found)),
     )
-    return FileJob(meter.id, [window], fetch, [part])
+    return FileJob(meter.id, [window], fetch, cost, [part])

@@ -30,9 +30,9 @@ class Fault:
 
     kind: str = "status"
     """A name out of KINDS."""
-    path: str = ""
-    """A regular expression, searched in `path?query` as it came (percent-encoded); empty:
-    every request, token requests too."""
+    path: str = "/api/v2/"
+    """A regular expression, searched in `path?query` as it came (percent-encoded): any call
+    unless told; token requests are `/oauth/token`."""
     times: int | None = 1
     """How many requests it befalls; None (in text: `always`): every one."""
     skip: int = 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from copper_cli.cloud.session import CloudSession
 from copper_cli.config import Settings
 

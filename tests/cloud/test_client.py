@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-
 from copper_cli.cloud.client import CloudClient, next_path
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
 from copper_cli.records import Aggregate, Window
@@ -263,3 +262,27 @@ def test_an_aggregate_of_nobody_is_none(cloud, client):
         client.fetch_aggregate("water", WINDOW)
     assert caught.value.status == 405
     assert not isinstance(caught.value, BadRequestError)
+
+
+def test_what_is_cached_can_be_told_beforehand(cloud, client):
+    """The same question, without asking it."""
+    headers = {"Cache-Control": "max-age=900"}
+    for name in ("usage", "readings"):
+        cloud.say(
+            f"{ROOT}/meter/07%3A1/{name}", default=Said(body={"results": []}, headers=headers)
+        )
+    assert not client.is_series_cached("07:1", "usage", WINDOW, "hour")
+    assert not client.is_readings_cached("07:1", WINDOW)
+    client.fetch_series("07:1", "usage", WINDOW, "hour")
+    client.fetch_readings("07:1", WINDOW)
+    assert client.is_series_cached("07:1", "usage", WINDOW, "hour")
+    assert not client.is_series_cached("07:1", "usage", WINDOW, "day")
+    assert client.is_readings_cached("07:1", WINDOW)
+    assert len(cloud.asked) == 2
+
+
+def test_the_zone_of_a_meter(cloud, client):
+    """None where the cloud does not say."""
+    cloud.say(f"{ROOT}/meter/07%3A1/location", {"timezone": "America/Denver"}, {"timezone": 5})
+    assert client.fetch_timezone("07:1") == "America/Denver"
+    assert client.fetch_timezone("07:1") is None

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from copper_cli.cloud import quota
 from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
 from copper_cli.config import Limit
 from copper_cli.errors import LocalError, UsageError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from .mini_cloud import make_settings
 
 T0 = 1_700_000_000.0
@@ -568,9 +568,7 @@ class Model:
         return min(end for end in ends if end > now and self.free(end)) - now
 
 
-_limits = st.lists(
-    st.builds(Limit, st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=3
-)
+_limits = st.lists(st.builds(Limit, st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=3)
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("take"), st.just(0)),

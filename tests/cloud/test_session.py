@@ -13,7 +13,6 @@ from email.utils import format_datetime
 
 import pytest
 import responses
-
 from copper_cli.cloud import transport
 from copper_cli.cloud.events import CallDone, QuotaWait, Retrying, SystemClock, Warned
 from copper_cli.cloud.quota import open_ledger
@@ -95,7 +94,7 @@ def test_what_does_not_pass_is_given_up_after_five_tries(cloud, open_session, fa
     with pytest.raises(CloudError, match=r"^premise: .*tried 5 times\)\.$") as caught:
         session.get_json(PATH)
     assert len(cloud.asked) == session.calls_used == 5
-    assert "127.0.0.1:" not in str(caught.value)
+    assert cloud.url.removeprefix("http://") not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not session.is_cached(PATH)
 
@@ -286,7 +285,8 @@ def test_logs_at_debug_hold_no_secret(cloud, open_session, caplog):
     session.get_json(PATH)
     text = caplog.text + repr(session.events) + repr(session._tokens.current())
     assert "s3cret" not in text
-    assert "t1" not in text.replace("'t1'", "t1") or "Bearer t1" not in text
+    assert "Bearer t1" not in text
+    assert "'t1'" not in text
     assert cloud.url not in text
 
 
@@ -408,7 +408,9 @@ def test_reading_retry_after(text, seconds):
 
 def test_retry_after_of_a_503_is_heeded_up_to_two_minutes(cloud, open_session, clock):
     """An hour of 503 is not waited for."""
-    cloud.say(PATH, Said(503, b"", {"Retry-After": "7"}), Said(503, b"", {"Retry-After": "9999"}), [])
+    cloud.say(
+        PATH, Said(503, b"", {"Retry-After": "7"}), Said(503, b"", {"Retry-After": "9999"}), []
+    )
     session = open_session()
     session.get_json(PATH)
     assert [event.wait_s for event in session.events if isinstance(event, Retrying)] == [7, 120]
@@ -551,7 +553,6 @@ def test_a_private_ledger_that_fails_too_is_a_local_error(cloud, tmp_path, clock
     (tmp_path / "cache").write_text("a file")
     with CloudSession(make_settings(cloud.url, tmp_path), clock=clock) as session:
         session._use_ledger(lambda ledger: None)
-        session.get_json  # noqa: B018
         cloud.say(PATH, default=[])
         session.get_json(PATH)
         session._ledger.close()
@@ -572,7 +573,9 @@ def test_a_private_ledger_that_fails_too_is_a_local_error(cloud, tmp_path, clock
 
 def test_events_say_what_happened(cloud, open_session):
     """Token, failure, answer, and then the answer from the cache."""
-    cloud.say(PATH, Said(500, {"message": "oops"}), Said(body=[], headers={"Cache-Control": "max-age=9"}))
+    cloud.say(
+        PATH, Said(500, {"message": "oops"}), Said(body=[], headers={"Cache-Control": "max-age=9"})
+    )
     session = open_session()
     session.get_json(PATH)
     session.get_json(PATH)

@@ -1,0 +1,41 @@
+"""Ctrl-C: what is in hand is finished, nothing new is begun."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interruption:
+    """Whether somebody pressed Ctrl-C since the job began."""
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self.requested = False
+        self._on_first = on_first
+
+    def request(self, number: int, frame: FrameType | None) -> None:
+        """The signal's handler: the first asks to end, the second ends at once."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._on_first()
+
+
+@contextmanager
+def catch_interrupt(on_first: Callable[[], None]) -> Iterator[Interruption]:
+    """While inside, the first Ctrl-C only calls `on_first` and sets `requested`.
+
+    Signals reach the main thread alone; in any other nothing is changed.
+    """
+    interruption = Interruption(on_first)
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = signal.signal(signal.SIGINT, interruption.request)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)
