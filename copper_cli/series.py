@@ -134,10 +134,13 @@ def has_values(series: Series) -> bool:
     return any(v is not None for v in series.energy) or any(v is not None for v in series.value)
 
 
-def count_to_come(series: Series, now_s: float) -> tuple[int, int | None]:
-    """How many rows at the end wait for their bucket to fill, and the instant of the first."""
+def count_to_come(series: Series, after_s: float) -> tuple[int, int | None]:
+    """How many rows at the end wait for their amount, and the instant of the first.
+
+    Only rows later than `after_s` do: what the cloud has not filled by then it never will.
+    """
     index = len(series.times_s)
-    while index and series.times_s[index - 1] > now_s and series.energy[index - 1] is None:
+    while index and series.times_s[index - 1] > after_s and series.energy[index - 1] is None:
         index -= 1
     count = len(series.times_s) - index
     return count, series.times_s[index] if count else None

@@ -194,9 +194,9 @@ def is_kept(context: Context, folder: Folder, part: Part) -> bool:
 
 def _is_settled(verdict: Verdict, entry: Entry, now_s: float) -> bool:
     """True where asking again could bring nothing new."""
-    if verdict == "to come":
-        return entry.first_to_come is not None and entry.first_to_come.timestamp() > now_s
-    return verdict == "complete"
+    if verdict not in ("complete", "to come"):
+        return False
+    return entry.first_to_come is None or entry.first_to_come.timestamp() > now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,19 +221,18 @@ def _finish(folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Faile
         folder.record(part.name, replace(entry, reason=str(fetched.error)))
         return Outcome(job.subject, "failed", reason=str(fetched.error))
     outcome = part.judge(fetched.got)
-    entry = replace(entry, calls=fetched.calls)
+    first = outcome.first_to_come
+    first_utc = None if first is None else datetime.fromtimestamp(first, UTC)
+    entry = replace(entry, calls=fetched.calls, first_to_come=first_utc)
     if outcome.state == "empty":
         folder.record(part.name, replace(entry, state="empty"))
         return outcome
-    facts = {} if outcome.sum_energy is None else {"sum_energy": outcome.sum_energy}
-    first = outcome.first_to_come
     written = replace(
         entry,
-        state="to come" if outcome.to_come else "fetched",
+        state="fetched" if first is None else "to come",
         rows=outcome.rows - outcome.to_come,
         to_come=outcome.to_come,
-        first_to_come=None if first is None else datetime.fromtimestamp(first, UTC),
-        facts=facts,
+        facts={} if outcome.sum_energy is None else {"sum_energy": outcome.sum_energy},
     )
     folder.write(part.name, part.render(fetched.got), written)
     return replace(outcome, file=part.name)

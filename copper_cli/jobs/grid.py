@@ -12,7 +12,7 @@ from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone
 from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.outcome import Cost, Outcome, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, State, open_from, summarise
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.plan import MAX_ROWS, whole_days
 from copper_cli.records import Column, Gateway, GridReading, Premise, Table, Window
@@ -85,7 +85,7 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
     """
     before = context.session.calls_used
     sites = _sites(context, request)
-    jobs = _jobs(_Readings(context, request, sites), request, sites, output)
+    jobs = _jobs(context, _Readings(context, request, sites), request, sites, output)
     outcomes = download_files(context, output, jobs, "gateways")
     by_id = {site.gateway.id: site for site in sites}
     rows = [
@@ -102,7 +102,7 @@ def estimate_grid_readings(context: Context, request: GridRequest, output: Outpu
     """What download_grid_readings would cost beyond its lists; nothing is fetched or written."""
     sites = _sites(context, request)
     readings = _Readings(context, request, sites)
-    estimate = estimate_files(context, output, _jobs(readings, request, sites, output))
+    estimate = estimate_files(context, output, _jobs(context, readings, request, sites, output))
     cost = readings.cost()  # the gateways share the calls: all or none
     if estimate.open:
         estimate = replace(estimate, total=cost)
@@ -112,9 +112,14 @@ def estimate_grid_readings(context: Context, request: GridRequest, output: Outpu
 
 
 def _jobs(
-    readings: _Readings, request: GridRequest, sites: Sequence[_Site], output: Output
+    context: Context,
+    readings: _Readings,
+    request: GridRequest,
+    sites: Sequence[_Site],
+    output: Output,
 ) -> list[FileJob]:
-    return [_job(readings, site, _question(request), output) for site in sites]
+    question = _question(request)
+    return [_job(context, readings, site, question, output) for site in sites]
 
 
 class _Readings:
@@ -211,9 +216,13 @@ def _question(request: GridRequest) -> Question:
     )
 
 
-def _job(readings: _Readings, site: _Site, question: Question, output: Output) -> FileJob:
+def _job(
+    context: Context, readings: _Readings, site: _Site, question: Question, output: Output
+) -> FileJob:
     def judge(found: list[GridReading]) -> Outcome:
-        return Outcome(site.gateway.id, "fetched" if found else "empty", rows=len(found))
+        first = open_from(context, site.window)
+        state: State = "fetched" if found else "empty"
+        return Outcome(site.gateway.id, state, rows=len(found), first_to_come=first)
 
     part = Part(
         name=safe_name(site.gateway.id, ".csv"),

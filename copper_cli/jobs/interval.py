@@ -8,6 +8,7 @@ from datetime import date
 from functools import partial
 from zoneinfo import ZoneInfo
 
+from copper_cli.cloud.client import LATE_S
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series
@@ -249,10 +250,12 @@ def _filled(series: Series, until_s: int) -> Series | None:
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:
     """Whether there is anything to write, and how much of it is still to come."""
-    meter_id = got.planned.meter.id
+    meter_id, now_s = got.planned.meter.id, context.now()
+    to_come, first = count_to_come(got.series, now_s - LATE_S)
+    if first is None and got.planned.plan.end_s > now_s:
+        first = int(now_s)  # a cloud that leaves out what is to come
     if not has_values(got.series):
-        return Outcome(meter_id, "empty")
-    to_come, first = count_to_come(got.series, context.now())
+        return Outcome(meter_id, "empty", first_to_come=first)
     return Outcome(
         meter_id,
         "fetched",

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from copper_cli.cloud.client import LATE_S
 from copper_cli.config import Limit
 from copper_cli.jobs.context import Context
+from copper_cli.records import Window
 
 State = Literal["fetched", "kept", "empty", "failed"]
 
@@ -28,7 +30,7 @@ class Outcome:
     to_come: int = 0
     """Rows whose bucket is still to be filled."""
     first_to_come: int | None = None
-    """Instant of the first of them, seconds since 1970 UTC."""
+    """From this instant on (seconds since 1970 UTC) asking again may bring more; None: never."""
     sum_energy: float | None = None
     """The cloud's sum over the range, in the standard unit."""
     reason: str | None = None
@@ -67,6 +69,15 @@ def summarise(
         "calls": context.session.calls_used - calls_before,
         "quota_left": quota_left(context),
     }
+
+
+def open_from(context: Context, window: Window) -> int | None:
+    """From when on asking again may bring more: now, where the window has not ended long ago.
+
+    What meters send may reach the cloud late.
+    """
+    now_s = context.now()
+    return int(now_s) if window.end_utc.timestamp() > now_s - LATE_S else None
 
 
 def quota_left(context: Context) -> dict[str, int]:

@@ -10,7 +10,7 @@ from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import Zones, choose
 from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.outcome import Cost, Outcome, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, open_from, summarise
 from copper_cli.plan import whole_days
 from copper_cli.records import Column, Meter, Reading, Table, Window
 from copper_cli.units import standard_unit
@@ -123,6 +123,8 @@ def _job(
             found,
             raw_cells=output.raw_cells,
         ),
-        judge=lambda found: Outcome(meter.id, "fetched", rows=len(found)),
+        judge=lambda found: Outcome(
+            meter.id, "fetched", rows=len(found), first_to_come=open_from(context, window)
+        ),
     )
     return FileJob(meter.id, [window], fetch, cost, [part])

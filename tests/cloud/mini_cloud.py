@@ -112,6 +112,7 @@ class MiniCloud:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Any
 
     def do_GET(self) -> None:

@@ -259,6 +259,9 @@ def test_a_gateway_not_installed_yet_reads_no_grid(serve):
     there = [g for g in caller.cloud.fleet.gateways() if g.state == "active" and g.created_utc < at]
     assert len(caller.get("grid/latest").json()["results"]) == len(there)
     assert 0 < len(there) < 11
+    window = {"start": "2019-11-30T23:45:00Z", "end": "2019-12-01T00:00:00Z"}
+    heard = {reading["gateway_id"] for reading in caller.get("grid/readings", **window).json()}
+    assert heard == {gateway.id for gateway in there}
 
 
 def test_a_location_is_the_premises_address(serve):

@@ -93,6 +93,16 @@ def test_nothing_lies_outside_the_series(replay):
         assert later.fleet.last_reading_s(next(later.fleet.meters()), 1_577_836_800) < 1_518_069_600
 
 
+def test_aggregates_add_the_files_up(replay):
+    """The gas of December 2017, as the file has it."""
+    rows = read_rows("il-gas-hdd-only-hourly.csv.gz")
+    start, end = datetime(2017, 12, 1, 6, tzinfo=UTC), datetime(2018, 1, 1, 6, tzinfo=UTC)
+    query = {"granularity": "month", "start": stamp(start), "end": stamp(end), "meter_type": "gas"}
+    answer = replay.get("aggregate/usage", **query).json()
+    expected = sum(value for at, value in rows if start <= at < end)
+    assert (answer["meter_count"], Decimal(str(answer["sum_energy"]))) == (1, expected)
+
+
 def write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     path.write_text(text)

@@ -1,0 +1,147 @@
+"""A download taken up again: what was to come, what is already there."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copper_cli.cloud.client import CloudClient
+from copper_cli.cloud.session import CloudSession
+from copper_cli.cloud.spans import SpanBook
+from copper_cli.config import Limit, Secret, Settings
+from copper_cli.jobs.context import CallCounter, Context, Output, Silent
+from copper_cli.jobs.interval import SeriesRequest, download_series
+from copper_cli.sandbox import Sandbox, SandboxConfig
+
+NOON = datetime(2022, 3, 10, 19, 30, tzinfo=UTC)
+LATER = datetime(2022, 3, 16, 7, 0, tzinfo=UTC)
+
+
+class Now:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, instant: datetime) -> None:
+        self.instant = instant
+
+    def now(self) -> float:
+        return self.instant.timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here waits")
+
+
+@pytest.fixture
+def clock() -> Now:
+    return Now(NOON)
+
+
+@pytest.fixture
+def cloud(clock: Now) -> Iterator[Sandbox]:
+    config = SandboxConfig(premises=2, quota=None, max_age=0)
+    with Sandbox(config, clock=lambda: clock.instant) as found:
+        yield found
+
+
+@pytest.fixture
+def connect(cloud: Sandbox, clock: Now, tmp_path: Path) -> Iterator[Callable[[], Context]]:
+    env = cloud.environment()
+    settings = Settings(
+        api_url=env["COPPER_API_URL"],
+        auth_url=env["COPPER_AUTH_URL"],
+        client_id=env["COPPER_CLIENT_ID"],
+        client_secret=Secret(env["COPPER_CLIENT_SECRET"]),
+        enterprise_id=env["COPPER_ENTERPRISE_ID"],
+        cache_dir=tmp_path / "cache",
+        quota=(Limit(100_000, 3600),),
+    )
+    with ExitStack() as stack:
+
+        def make() -> Context:
+            counter = CallCounter()
+            session = stack.enter_context(
+                CloudSession(
+                    settings,
+                    clock=clock,
+                    on_event=lambda event: counter.add()
+                    if not getattr(event, "from_cache", True)
+                    else None,
+                )
+            )
+            client = CloudClient(session, settings.enterprise_id)
+            return Context(
+                client=client,
+                session=session,
+                spans=SpanBook(None, clock.now),
+                now=clock.now,
+                sleep=clock.sleep,
+                progress=Silent(),
+                counter=counter,
+            )
+
+        yield make
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "plain"])
+@pytest.mark.parametrize("granularity", ["hour", "day"])
+def test_rows_to_come_are_asked_from_the_last_one_known(
+    connect: Callable[[], Context],
+    cloud: Sandbox,
+    clock: Now,
+    tmp_path: Path,
+    layout: str,
+    granularity: str,
+) -> None:
+    """A later run asks from the last filled bucket on, over a clock change, and the file ends as
+    if it had been asked for only then."""
+    request = SeriesRequest(
+        "usage", date(2022, 3, 8), date(2022, 3, 15), granularity, layout=layout, baseline=True
+    )
+    if layout == "plain":
+        request = replace(request, baseline=False)
+    first = download_series(connect(), request, Output(tmp_path / "out"))
+    assert first.facts["to_come"] > 0
+    clock.instant = LATER
+    asked_before = len(cloud.log)
+    second = download_series(connect(), request, Output(tmp_path / "out"))
+    assert second.facts["to_come"] == 0
+    starts = [r.query["start"] for r in _usage_calls(cloud)[0 - len(first.rows) :]]
+    assert len(cloud.log) > asked_before
+    assert all(start > "2022-03-10T00:00:00Z" or start > "2022-03-09" for start in starts)
+
+    whole = download_series(connect(), request, Output(tmp_path / "whole"))
+    for row, expected in zip(second.rows, whole.rows, strict=True):
+        assert row[2] == pytest.approx(expected[2], abs=0.01)
+    for path in (tmp_path / "whole").glob("*.csv"):
+        mine = _cells(tmp_path / "out" / path.name)
+        assert [r[:2] for r in mine] == [r[:2] for r in _cells(path)]
+        for ours, theirs in zip(mine, _cells(path), strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                assert a == b or float(a) == pytest.approx(float(b), abs=0.011)
+
+
+def test_nothing_is_asked_before_the_next_bucket_is_filled(
+    connect: Callable[[], Context], cloud: Sandbox, tmp_path: Path
+) -> None:
+    """While the first bucket to come cannot be filled yet, the same command costs only lists."""
+    request = SeriesRequest("usage", date(2022, 3, 8), date(2022, 3, 15), "hour")
+    download_series(connect(), request, Output(tmp_path))
+    calls = cloud.calls
+    again = download_series(connect(), request, Output(tmp_path))
+    assert cloud.calls - calls == 2
+    assert again.facts["kept"] == again.facts["done"]
+
+
+def _usage_calls(cloud: Sandbox) -> list[Any]:
+    return [r for r in cloud.log if r.path.endswith("/usage")]
+
+
+def _cells(path: Path) -> list[list[str]]:
+    with path.open(newline="") as stream:
+        return list(csv.reader(stream))
