@@ -29,7 +29,14 @@ from copper_cli.cloud.events import (
 )
 from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, Usage, open_ledger
 from copper_cli.cloud.token import Grant, Token, TokenSource
-from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
+from copper_cli.cloud.transport import (
+    MAX_BACKOFF_429_S,
+    MAX_REFUSALS,
+    MAX_RETRY_AFTER_S,
+    MAX_TRIES,
+    Answer,
+    PassingError,
+)
 from copper_cli.config import Settings
 from copper_cli.errors import (
     BadRequestError,
@@ -202,7 +209,7 @@ class CloudSession:
             return None
 
     def _ask(self, call: _Call, *, conditional: bool) -> tuple[Answer, Any]:
-        tries = 0
+        tries = refusals = 0
         renewed = False
         while True:
             tries += 1
@@ -218,12 +225,17 @@ class CloudSession:
                 tries -= 1
                 self._tokens.renew(token)
             except PassingError as failure:
-                if tries >= MAX_TRIES:
+                # A 429 says nothing against this call: others may have spent the quota, and
+                # it comes back within its shortest window.
+                refused = failure.status == 429
+                refusals += refused
+                tries -= refused
+                if tries >= MAX_TRIES or refusals >= MAX_REFUSALS:
                     raise CloudError(
-                        f"{call.what}: {failure.reason} (tried {tries} times).",
+                        f"{call.what}: {failure.reason} (tried {tries + refusals} times).",
                         status=failure.status,
                     ) from None
-                self._pause(failure, tries)
+                self._pause(failure, refusals if refused else tries)
 
     def _once(self, call: _Call, token: Token, conditional: bool) -> tuple[Answer, Any]:
         request = call.request.copy()  # so that the cache never sees the token
@@ -289,7 +301,7 @@ class CloudSession:
         after_s = failure.retry_after_s
         if failure.status == 429:
             if after_s is None:
-                after_s = transport.backoff_s(tries, factor=4.0)
+                after_s = transport.backoff_s(tries, most_s=MAX_BACKOFF_429_S)
             longest_s = max((limit.period_s for limit in self.settings.quota), default=3600)
             after_s = min(after_s, longest_s)
             self._on_event(Retrying(failure.reason, after_s))

@@ -28,6 +28,9 @@ from copper_cli.cloud.parse import parse_error_text
 from copper_cli.errors import CloudError
 
 MAX_TRIES = 5
+MAX_REFUSALS = 30
+"""Tries of one call that the quota turns away (429): about an hour, with the waits between."""
+MAX_BACKOFF_429_S = 300.0
 MAX_RETRY_AFTER_S = 120.0
 DEADLINE_TIMEOUTS = 10
 """A whole answer may take so many timeouts."""
@@ -207,6 +210,6 @@ def parse_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def backoff_s(tries: int, *, base_s: float = 1.0, factor: float = 2.0) -> float:
-    """Full jitter: anything up to base_s × factor^(tries - 1), at most 64 s."""
-    return random.uniform(0, min(base_s * factor ** (tries - 1), 64.0))  # noqa: S311 - no secret
+def backoff_s(tries: int, *, most_s: float = 64.0) -> float:
+    """Full jitter: anything up to 2^(tries - 1) seconds, at most `most_s`."""
+    return random.uniform(0, min(2.0 ** (tries - 1), most_s))  # noqa: S311 - no secret

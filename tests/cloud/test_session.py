@@ -86,7 +86,23 @@ def test_what_may_pass_is_tried_again(cloud, open_session, fault):
     assert len([event for event in session.events if isinstance(event, Retrying)]) == 2
 
 
-@pytest.mark.parametrize("fault", PASSING)
+def test_a_quota_spent_by_others_is_waited_for(cloud, open_session):
+    """Twenty 429s in a row pass, since the quota does within its shortest window."""
+    session = open_session()
+    cloud.say(PATH, *[Said(429, b"") for _ in range(20)], [{"id": "p"}])
+    assert session.get_json(PATH) == [{"id": "p"}]
+    assert session.calls_used == 21
+
+
+def test_a_quota_that_never_comes_back_is_given_up(cloud, open_session):
+    """After about an hour of waiting: thirty tries."""
+    session = open_session()
+    cloud.say(PATH, default=PASSING["429"])
+    with pytest.raises(CloudError, match=r"^premise: .*tried 30 times\)\.$"):
+        session.get_json(PATH)
+
+
+@pytest.mark.parametrize("fault", [name for name in PASSING if not name.startswith("429")])
 def test_what_does_not_pass_is_given_up_after_five_tries(cloud, open_session, fault):
     """One line that says what was asked and how often; nothing of it is kept."""
     session = open_session()

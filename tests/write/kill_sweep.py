@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from copper_cli.write.manifest import Entry, Folder, Question
@@ -45,13 +46,16 @@ def run_until(folder, last_step):
     """In a child that kills itself before step `last_step`; True if it came to its end."""
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code not in (0, -signal.SIGKILL):
+            raise SystemExit(f"kill {last_step}: the run ended with {code}")
+        return code == 0
     left = last_step
 
     def step(event, arguments):
         nonlocal left
         if event in ("os.rename", "os.remove") or (
-            event == "open" and str(folder) in os.fsdecode(arguments[0])
+            event == "open" and str(folder) in str(arguments[0])
         ):
             left -= 1
             if left < 0:
@@ -68,6 +72,7 @@ def run_until(folder, last_step):
     try:
         run(folder)
     except BaseException:
+        traceback.print_exc()
         os._exit(3)
     os._exit(0)
 
