@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,8 @@ from copper_cli.records import Window
 
 GRANULARITIES = ("minute", "fifteenminute", "hour", "bihour", "day", "month")
 BUCKET_S = {"minute": 60, "fifteenminute": 900, "hour": 3600, "bihour": 7200, "day": 86400}
-MONTH_S = 30 * 86400
+DAY_S = 86400
+MONTH_S = 30 * DAY_S
 """A month's length where only its order of size matters."""
 MAX_ROWS = 100_000
 """No call asks for more rows than this: it bounds the memory a job needs."""
@@ -85,18 +87,20 @@ def plan_series(
     """The windows from local midnight of `start` to local midnight of `end`.
 
     A meter created inside is asked from the local midnight of its first day; one created
-    after `end` not at all. `step_days` forces windows of that many local days.
+    after `end` not at all. `step_days` forces windows of that many local days, except for
+    months: a cloud that counts them from a call's start would begin them at every window.
     """
     end_utc = local_midnight(end, zone)
+    asked = start
     if created_utc is not None:
         start = max(start, local_day(created_utc, zone))
     start_utc = local_midnight(start, zone)
     start_s, end_s = int(start_utc.timestamp()), int(end_utc.timestamp())
     if start_s >= end_s:
         return SeriesPlan((), (), granularity, start_s, end_s)
-    cuts = tuple(_clock_cuts(start, end, zone, granularity))
+    cuts = _clock_cuts(asked, start, end, zone, granularity)
     edges = {start_s, end_s, *(cut.at_s for cut in cuts)}
-    if step_days:
+    if step_days and granularity in BUCKET_S:
         day = start + timedelta(days=step_days)
         while day < end:
             edges.add(int(local_midnight(day, zone).timestamp()))
@@ -117,8 +121,8 @@ def split_window(window: Window, granularity: str, max_rows: int) -> list[Window
         return [window]
     start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
     length = max(1, max_rows - 1) * step
-    if length > 86400:
-        length -= length % 86400  # whole days read better in a log and a manifest
+    if length > DAY_S:
+        length -= length % DAY_S  # whole days read better in a log and a manifest
     edges = [*range(start_s, end_s, length), end_s]
     return [Window(_utc(a), _utc(b)) for a, b in pairwise(edges)]
 
@@ -129,22 +133,47 @@ def rows_in(window: Window, granularity: str) -> int:
     return int(seconds // bucket_s(granularity)) + 1
 
 
-def _clock_cuts(start: date, end: date, zone: ZoneInfo, granularity: str) -> Iterator[Cut]:
+@lru_cache(maxsize=256)  # a fleet's meters lie in few zones, and mostly begin together
+def _clock_cuts(
+    asked: date, start: date, end: date, zone: ZoneInfo, granularity: str
+) -> tuple[Cut, ...]:
     """A cut at the first boundary after each clock change that upsets the buckets."""
     step = BUCKET_S.get(granularity)
-    boundaries = _month_starts(start, end) if step is None else _days(start, end)
-    previous, offset = None, timedelta(0)
-    for day in boundaries:
-        midnight = local_midnight(day, zone)
-        now_offset = midnight.astimezone(zone).utcoffset() or timedelta(0)
-        shift_s = int((now_offset - offset).total_seconds())
-        if previous is not None and shift_s and (step is None or shift_s % step):
-            at_s = int(midnight.timestamp())
-            before_s = int(previous.timestamp())
-            if step is not None and step < 86400:  # the odd bucket is the last of the day
-                before_s = at_s - ((at_s - before_s) % step or step)
-            yield Cut(at_s, before_s, at_s + shift_s)
-        previous, offset = midnight, now_offset
+    if step is None:
+        return tuple(_month_cuts(asked, start, end, zone))
+    return tuple(_day_cuts(start, end, zone, step))
+
+
+def _day_cuts(start: date, end: date, zone: ZoneInfo, step: int) -> Iterator[Cut]:
+    """A cut after each local day that buckets of this length do not fill evenly."""
+    midnights = [int(local_midnight(day, zone).timestamp()) for day in _days(start, end)]
+    for before_s, at_s in pairwise(midnights):
+        length = at_s - before_s
+        if length == 0 or (length == step if step == DAY_S else length % step == 0):
+            continue  # a day that the zone skipped, or one without an odd bucket
+        # The odd bucket is the last of its day, or the day.
+        previous_s = before_s if step == DAY_S else at_s - length % step
+        yield Cut(at_s, previous_s, previous_s + step)
+
+
+def _month_cuts(asked: date, start: date, end: date, zone: ZoneInfo) -> Iterator[Cut]:
+    """A cut wherever months counted in UTC from a window's start leave the local midnights.
+
+    That is at a clock change; where the UTC day of the month is one that not every month has
+    (east of Greenwich the 1st begins on the last day of the month before); and after the first
+    days of a meter that is younger than what was `asked`, so that all meters' months agree.
+    """
+    from dateutil.relativedelta import relativedelta
+
+    later = (day for day in _month_starts(asked, end) if day > start)
+    boundaries = [local_midnight(day, zone) for day in (start, *later)]
+    base, months = boundaries[0], 0
+    for previous, at in pairwise(boundaries):
+        months += 1
+        counted = base + relativedelta(months=months)
+        if counted != at:
+            yield Cut(*(int(instant.timestamp()) for instant in (at, previous, counted)))
+            base, months = at, 0
 
 
 def _days(start: date, end: date) -> Iterator[date]:

@@ -6,14 +6,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from copper_cli.plan import Cut, SeriesPlan
-from copper_cli.records import Series
+from copper_cli.plan import BUCKET_S, Cut, SeriesPlan
+from copper_cli.records import Series, Window
 
 EMPTY = Series((), (), (), (), (), None)
 _REGISTER_STEP = 0.02
 """Two registers of two decimals differ from a finer amount by at most this."""
 _PLACES = 4
 """Decimals of the cloud's own amounts."""
+_MEAN_MONTH_S = 365.2425 * 86400 / 12
 
 
 @dataclass(slots=True)
@@ -36,23 +37,30 @@ class _Rows:
             mine.extend(theirs[first:])
 
     def put(self, other: Series, index: int) -> None:
-        """Insert one row, or let it fill the one known for the same instant."""
+        """Insert one row, or let it fill what is not known of the one for the same instant."""
         time_s = other.times_s[index]
         at = bisect_left(self.times_s, time_s)
+        theirs = [column[index] for column in _columns(other)]
         if at == len(self.times_s) or self.times_s[at] != time_s:
             self.times_s.insert(at, time_s)
-            for mine, theirs in zip(self.columns(), _columns(other), strict=True):
-                mine.insert(at, theirs[index])
+            for mine, cell in zip(self.columns(), theirs, strict=True):
+                mine.insert(at, cell)
             return
-        # Whole rows, not cells: a row's power belongs to its own energy.
-        if self.energy[at] is None and other.energy[index] is not None:
-            for mine, theirs in zip(self.columns(), _columns(other), strict=True):
-                mine[at] = theirs[index] if theirs[index] is not None else mine[at]
+        if self.energy[at] is None:  # a row's power belongs to its own energy
+            self.energy[at], self.power[at] = theirs[:2]
+        for register, cell in zip((self.value, self.actual), theirs[2:], strict=True):
+            register[at] = cell if register[at] is None else register[at]
 
     def remove(self, index: int) -> None:
         del self.times_s[index]
         for column in self.columns():
             del column[index]
+
+    def insert_unknown(self, index: int, time_s: int) -> None:
+        """A row of which only the instant is known."""
+        self.times_s.insert(index, time_s)
+        for column in self.columns():
+            column.insert(index, None)
 
     def find(self, time_s: int) -> int | None:
         """The index of the row at this instant."""
@@ -74,7 +82,8 @@ class _Rows:
 def merge_series(answers: Sequence[Series]) -> Series:
     """One series of all rows, ascending, each instant once: the row with values stays.
 
-    `sum_energy` is the sum of the answers' own sums, None where none gave one.
+    `sum_energy` is the sum of the answers' own sums; None where one that holds amounts gave
+    none, since a part would pass for the whole.
     """
     if len(answers) == 1:
         return answers[0]
@@ -85,30 +94,34 @@ def merge_series(answers: Sequence[Series]) -> Series:
         for index in range(first):
             rows.put(answer, index)
         rows.extend(answer, first)
-    sums = [a.sum_energy for a in answers if a.sum_energy is not None]
     types = [a.meter_type for a in answers if a.meter_type]
-    return rows.series(sum(sums) if sums else None, types[0] if types else None)
+    return rows.series(_add_sums(answers), types[0] if types else None)
 
 
-def join_windows(plan: SeriesPlan, answers: Sequence[Series]) -> Series:
+def join_windows(plan: SeriesPlan, answers: Sequence[Series], beyond: Series = EMPTY) -> Series:
     """The series of a whole plan from one answer a window, in the plan's order.
 
     Rows outside the plan are left out. The odd bucket at each clock change holds what was
     used in it: the cloud's own where it counts along the local day, else from the registers
     at its two ends, else what the window's sum leaves. A month is put right the same way
-    where the cloud's differs from its registers.
+    where the cloud's differs from its registers. `beyond` is an answer from the plan's end on,
+    which brings the register there where the last window's own rows miss it.
     """
-    merged = clip_series(merge_series(answers), plan.start_s, plan.end_s)
+    answers = [_clip_to(window, a) for window, a in zip(plan.windows, answers, strict=True)]
+    merged = merge_series(answers)
+    if beyond.times_s:
+        merged = replace(merge_series([merged, beyond]), sum_energy=merged.sum_energy)
+    merged = clip_series(merged, plan.start_s, plan.end_s)
     if not plan.cuts and plan.granularity != "month":
         return merged
     rows = _Rows()
     rows.extend(merged, 0)
-    ends = {int(w.end_utc.timestamp()): a for w, a in zip(plan.windows, answers, strict=True)}
+    ends = {int(w.end_utc.timestamp()): (w, a) for w, a in zip(plan.windows, answers, strict=True)}
     for cut in plan.cuts:
         stray = rows.find(cut.stray_s)
         if stray is not None and cut.previous_s < cut.stray_s < cut.at_s:
             rows.remove(stray)
-        _mend_cut(rows, cut, ends[cut.at_s])
+        _mend_cut(rows, cut, plan.granularity, *ends[cut.at_s])
     if plan.granularity == "month":
         _mend_months(rows)
     return rows.series(merged.sum_energy, merged.meter_type)
@@ -159,19 +172,36 @@ def _columns(series: Series) -> tuple[Sequence[float | None], ...]:
     return (series.energy, series.power, series.value, series.actual)
 
 
-def _mend_cut(rows: _Rows, cut: Cut, answer: Series) -> None:
+def _add_sums(answers: Sequence[Series]) -> float | None:
+    without = [answer for answer in answers if answer.sum_energy is None]
+    if len(without) == len(answers):
+        return None
+    # A first row alone is that of the bucket before the window: no sum holds it.
+    if any(energy is not None for answer in without for energy in answer.energy[1:]):
+        return None
+    return sum(answer.sum_energy for answer in answers if answer.sum_energy is not None)
+
+
+def _clip_to(window: Window, answer: Series) -> Series:
+    return clip_series(answer, int(window.start_utc.timestamp()), int(window.end_utc.timestamp()))
+
+
+def _mend_cut(rows: _Rows, cut: Cut, granularity: str, window: Window, answer: Series) -> None:
     """Put the bucket that ends at a cut right, where the cloud's own does not fit it."""
-    own = bisect_left(answer.times_s, cut.at_s)
-    if own < len(answer.times_s) and answer.energy[own] is not None:
+    if answer.times_s and answer.times_s[-1] == cut.at_s and answer.energy[-1] is not None:
         return  # the window before the cut reached it: the cloud follows the local day
     at, before = rows.find(cut.at_s), rows.find(cut.previous_s)
     if at is None:
-        return
+        if before is None:
+            return
+        at = before + 1
+        rows.insert_unknown(at, cut.at_s)
     energy = None
     if before is not None:
         energy = _register_difference(rows, before, at)
     if energy is None and any(later is not None for later in rows.energy[at:]):
-        energy = _remainder(answer, cut)  # a later value shows that the bucket is filled
+        # a later value shows that the bucket is filled
+        energy = _remainder(answer, int(window.start_utc.timestamp()), cut, granularity)
     if energy is None and rows.energy[at] is None:
         return
     _set_energy(rows, at, energy, cut.at_s - cut.previous_s)
@@ -195,15 +225,14 @@ def _register_difference(rows: _Rows, before: int, at: int) -> float | None:
     return round(b - a, _PLACES)
 
 
-def _remainder(answer: Series, cut: Cut) -> float | None:
-    """What the window's own sum leaves after its rows up to the odd bucket."""
-    if answer.sum_energy is None or not answer.times_s:
+def _remainder(answer: Series, start_s: int, cut: Cut, granularity: str) -> float | None:
+    """What the window's own sum leaves after its rows up to the odd bucket, if all are there."""
+    if answer.sum_energy is None:
         return None
+    first = bisect_right(answer.times_s, start_s)
     last = bisect_right(answer.times_s, cut.previous_s)
-    if not last or answer.times_s[last - 1] != cut.previous_s:
-        return None
-    part = [energy for energy in answer.energy[1:last] if energy is not None]
-    if len(part) != last - 1:
+    part = [energy for energy in answer.energy[first:last] if energy is not None]
+    if len(part) != round((cut.previous_s - start_s) / BUCKET_S.get(granularity, _MEAN_MONTH_S)):
         return None
     return round(answer.sum_energy - sum(part), _PLACES)
 

@@ -1,9 +1,12 @@
+# shellcheck shell=sh
 # What the scripts share; sourced, from the project's folder.
+
+profile=""
 
 # run_copper WORD...: the program, set up where it is not yet.
 run_copper() {
   [ -x venv/bin/copper ] || ./setup.sh
-  if [ -n "${profile:-}" ]; then
+  if [ -n "$profile" ]; then
     venv/bin/copper --profile "$profile" "$@"
   else
     venv/bin/copper "$@"
@@ -22,6 +25,7 @@ use_handle() {
   esac
   if [ -f ".envrc.$1" ]; then
     set -a
+    # shellcheck source=/dev/null
     . "./.envrc.$1"
     set +a
   elif has_profile "$1" || [ -z "${COPPER_CLIENT_ID:-}" ]; then

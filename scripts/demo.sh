@@ -31,6 +31,7 @@ until grep -q COPPER_ENTERPRISE_ID "$work/env"; do
   fi
   sleep 0.1
 done
+# shellcheck source=/dev/null
 . "$work/env"
 export XDG_CACHE_HOME="$work/cache"
 

@@ -32,6 +32,14 @@ _COMMANDS = {
 }
 
 
+class _InterruptedError(Exception):
+    """Ctrl-C; click would print an empty line for a KeyboardInterrupt."""
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read our output has gone; click would end the process as if it were a bug."""
+
+
 class RootGroup(ProgramGroup):
     """The program. Commands are imported when run, so that --help stays quick."""
 
@@ -46,6 +54,15 @@ class RootGroup(ProgramGroup):
         module = importlib.import_module(f"copper_cli.cli.{_COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but Ctrl-C and a closed pipe are for `run`, which has its own words."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One line each, without importing any."""
@@ -101,10 +118,10 @@ def run(command: click.Command, arguments: list[str]) -> int:
         return _complain(error.format_message(), error.exit_code)
     except CopperError as error:
         return _complain(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (_InterruptedError, KeyboardInterrupt, click.Abort):
         return _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain about it at exit either.
+    except (_ReaderGoneError, BrokenPipeError):
+        # Python must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except Exception as error:

@@ -96,17 +96,25 @@ class Option(click.Option):
 
     def __init__(self, *args: Any, **attrs: Any) -> None:
         super().__init__(*args, **attrs)
-        if self.envvar is None and self.name and attrs.get("allow_from_autoenv", True):
-            self.envvar = f"COPPER_{self.name.upper()}"
+        long = next(name for name in self.opts if name.startswith("--"))
+        self.setting = long.removeprefix("--").replace("-", "_")
+        self.envvar = f"COPPER_{self.setting.upper()}"
 
     def consume_value(
         self, ctx: click.Context, opts: Mapping[str, Any]
     ) -> tuple[Any, ParameterSource]:
         """As click does, with the profile between environment and default."""
         value, source = super().consume_value(ctx, opts)
-        if source is ParameterSource.DEFAULT and self.name in profile_defaults(ctx):
-            return profile_defaults(ctx)[self.name], ParameterSource.DEFAULT_MAP
+        if source is ParameterSource.DEFAULT and self.setting in profile_defaults(ctx):
+            kept = profile_defaults(ctx)[self.setting]
+            return self._as_typed(kept), ParameterSource.DEFAULT_MAP
         return value, source
+
+    def _as_typed(self, kept: Any) -> Any:
+        """A value of the profile as it would be typed, so that one set of rules checks both."""
+        if not self.multiple:
+            return str(kept)
+        return [str(one) for one in (kept if isinstance(kept, list) else [kept])]
 
 
 def option(*names: str, **attrs: Any) -> Callable[[F], F]:
@@ -151,7 +159,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 def _keep_profile(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     _keep(ctx, param, value)
-    if value:
+    if value and program_values(ctx)["profile"] == value:
         from copper_cli.config import read_profile
 
         profile = read_profile(value)
@@ -194,7 +202,6 @@ def program_options() -> list[click.Parameter]:
         _program_option(
             "--format",
             "output_format",
-            envvar="COPPER_FORMAT",
             type=click.Choice(FORMATS),
             default="table",
             help="What stdout shows.  [default: table]",

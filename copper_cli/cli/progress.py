@@ -6,13 +6,14 @@ import os
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 _BAR_AFTER_S = 0.5
 _LINE_EVERY_S = 60.0
+_PERIODS = {60: "this minute", 3600: "this hour", 86400: "today"}
 
 
 class Watcher:
@@ -31,6 +32,7 @@ class Watcher:
         self._calls = 0
         self._started_s = self._last_s = time.monotonic()
         self._drawn = False
+        self._wait_said_s: float | None = None
 
     def start(self, noun: str, total: int) -> None:
         """`total` things called `noun` are to be done."""
@@ -62,11 +64,36 @@ class Watcher:
         """Something happened in the session: a call, a retry, a wait."""
         with self._lock:
             kind = type(event).__name__
+            if kind == "QuotaWait":
+                self._show_wait(event)
+                return
             if kind == "CallDone":
+                self._wait_said_s = None
                 self._calls += not event.from_cache
                 self._draw()
-            if kind in ("QuotaWait", "Warned") or self._debug:
-                self.say(str(event))
+            if kind == "Warned" or self._debug:
+                self.say(_describe(event))
+
+    def _show_wait(self, wait: Any) -> None:
+        """One line that counts down on a terminal; elsewhere one now and then."""
+        now = time.monotonic()
+        due = self._wait_said_s is None or now - self._wait_said_s >= _LINE_EVERY_S
+        if not (self._moving or due):
+            return
+        until = wait.resume_at_utc.astimezone()
+        left_s = max(0, round((until - datetime.now(UTC)).total_seconds()))
+        period = _PERIODS.get(wait.limit.period_s, f"in {wait.limit.period_s} s")
+        text = (
+            f"Quota spent: {wait.used} of {wait.limit.calls} calls {period}. "
+            f"Waiting until {until:%H:%M} ({_duration(left_s)} to go) for the next call. "
+            "Ctrl-C is safe: the same command goes on from here."
+        )
+        self._wait_said_s = now
+        if self._moving:
+            click.echo(f"\r{text}\x1b[K", err=True, nl=False)
+            self._drawn = True
+        else:
+            self.say(text)
 
     def _draw(self) -> None:
         now = time.monotonic()
@@ -91,9 +118,26 @@ class Watcher:
         seconds = int(elapsed)
         if self._done:
             seconds = int(elapsed / self._done * (self._total - self._done))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+        return f"{_duration(seconds)} left"
 
     def _wipe(self) -> None:
         if self._drawn:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._drawn = False
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _describe(event: Any) -> str:
+    """One of the session's events for --debug; a warning for everybody."""
+    match type(event).__name__:
+        case "CallDone" if event.from_cache:
+            return f"{event.kind}: from the cache"
+        case "CallDone":
+            return f"{event.kind}: {event.status or 'no answer'} after {event.seconds:.2f} s"
+        case "Retrying":
+            return f"{event.reason}; trying again in {event.wait_s:.1f} s"
+        case _:
+            return str(event.text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -86,6 +86,7 @@ class Run:
             command=self.command,
             individual=individual,
             profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
+            enterprise_typed=is_typed(self._ctx, "enterprise_id"),
         )
 
     # The cloud
@@ -309,7 +310,21 @@ class Run:
 
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
+        self._stack.enter_context(_without_proxy())
         self._env = {**os.environ, **cloud.environment(), "XDG_CACHE_HOME": folder}
+
+
+@contextmanager
+def _without_proxy() -> Iterator[None]:
+    """While inside, no proxy stands between this process and its own cloud."""
+    before = os.environ.get("no_proxy")
+    os.environ["no_proxy"] = "*"
+    try:
+        yield
+    finally:
+        del os.environ["no_proxy"]
+        if before is not None:
+            os.environ["no_proxy"] = before
 
 
 def pass_run(command: F) -> F:

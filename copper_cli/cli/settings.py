@@ -36,18 +36,22 @@ def read_settings(
     command: str,
     individual: bool = False,
     profile_first: bool = False,
+    enterprise_typed: bool = False,
 ) -> Settings:
     """The settings of a run.
 
     Environment goes before profile, but where the profile was named on the command line
     (`profile_first`): whoever types --profile ACME must never get another partner's data
-    because a variable is still exported. Raises CredentialsError for what is missing,
+    because a variable is still exported. An enterprise that was typed (`enterprise_typed`) goes
+    before both. Raises CredentialsError for what is missing,
     UsageError for what is wrong.
     """
     profile = read_profile(values["profile"], env) if values.get("profile") else {}
     if values.get("sandbox"):
         profile = {}
-    found = _credentials(values, env, profile, profile_first=profile_first)
+    found = _credentials(env, profile, profile_first=profile_first)
+    if values.get("enterprise_id") and (enterprise_typed or not found["enterprise_id"]):
+        found["enterprise_id"] = values["enterprise_id"]
     if individual:
         found = {"client_id": INDIVIDUAL_CLIENT_ID, "client_secret": None, "enterprise_id": ""}
     missing = [_VARIABLES[name] for name in _VARIABLES if not individual and not found[name]]
@@ -79,11 +83,7 @@ def read_settings(
 
 
 def _credentials(
-    values: Mapping[str, Any],
-    env: Mapping[str, str],
-    profile: Mapping[str, Any],
-    *,
-    profile_first: bool,
+    env: Mapping[str, str], profile: Mapping[str, Any], *, profile_first: bool
 ) -> dict[str, Any]:
     """Client id, secret and enterprise id, each from the first place that has it."""
     exported: dict[str, Any] = {name: env.get(variable) for name, variable in _VARIABLES.items()}
@@ -93,9 +93,4 @@ def _credentials(
     if profile_first or not exported["client_secret"]:
         kept["client_secret"] = read_secret(profile, env)
     places = (kept, exported) if profile_first else (exported, kept)
-    found = {name: places[0][name] or places[1][name] for name in _VARIABLES}
-    if values.get("enterprise_id"):  # from the environment it is already the exported one
-        typed = values["enterprise_id"]
-        if typed != exported["enterprise_id"] or not profile_first:
-            found["enterprise_id"] = typed
-    return found
+    return {name: places[0][name] or places[1][name] for name in _VARIABLES}

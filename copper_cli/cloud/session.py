@@ -227,15 +227,15 @@ class CloudSession:
             except PassingError as failure:
                 # A 429 says nothing against this call: others may have spent the quota, and
                 # it comes back within its shortest window.
-                refused = failure.status == 429
-                refusals += refused
-                tries -= refused
+                by_quota = failure.status == 429
+                refusals += by_quota
+                tries -= by_quota
                 if tries >= MAX_TRIES or refusals >= MAX_REFUSALS:
                     raise CloudError(
                         f"{call.what}: {failure.reason} (tried {tries + refusals} times).",
                         status=failure.status,
                     ) from None
-                self._pause(failure, refusals if refused else tries)
+                self._pause(failure, refusals if by_quota else tries)
 
     def _once(self, call: _Call, token: Token, conditional: bool) -> tuple[Answer, Any]:
         request = call.request.copy()  # so that the cache never sees the token

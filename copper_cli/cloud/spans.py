@@ -48,7 +48,7 @@ class SpanBook:
             span = self._spans.get(granularity)
             if span is None or not span.refused:
                 return None
-            if self._now() - span.learned_s > _FORGET_S:
+            if not 0 <= self._now() - span.learned_s <= _FORGET_S:
                 return None
             if not span.allowed:
                 return max(2, (span.refused + 1) // 2)
@@ -61,6 +61,18 @@ class SpanBook:
         with self._lock:
             span = self._spans.get(granularity)
             return span.allowed if span and span.refused and span.allowed else None
+
+    def after_refusal(self, granularity: str, rows: int) -> int:
+        """How many rows to try where a call for `rows` was refused; less than `rows`.
+
+        The most that is known to be granted, else a quarter: what lies between is searched
+        once a call has shown that the length was what the cloud minded.
+        """
+        with self._lock:
+            span = self._spans.get(granularity)
+            if span is not None and 1 < span.allowed < rows:
+                return span.allowed
+            return max(2, rows // 4)
 
     def accepted(self, granularity: str, rows: int) -> None:
         """A call for this many rows was answered."""
@@ -106,6 +118,13 @@ class SpanBook:
 def _read(path: Path) -> dict[str, _Span]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): _Span(**span) for name, span in found.items()}
+        return {str(name): _check(_Span(**span)) for name, span in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _check(span: _Span) -> _Span:
+    if type(span.allowed) is not int or type(span.refused) is not int:
+        raise TypeError(span)
+    span.learned_s = float(span.learned_s)
+    return span

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
-from copper_cli.plan import MAX_ROWS, SeriesPlan, bucket_s, rows_in, split_window
+from copper_cli.plan import DAY_S, MAX_ROWS, SeriesPlan, bucket_s, rows_in, split_window
 from copper_cli.records import Series, SeriesKind, Window
-from copper_cli.series import EMPTY, clip_series, join_windows, merge_series, sum_rows
+from copper_cli.series import (
+    EMPTY,
+    clip_series,
+    has_values,
+    join_windows,
+    merge_series,
+    sum_rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,101 +38,138 @@ def fetch_series(
 ) -> Series:
     """The rows of a whole plan, whatever span the cloud allows a call.
 
-    A window refused with 400 is halved; an answer that ends before its window (and before
-    now) is continued until a call brings no later row. Rows `known` from an earlier run are not
-    asked for again: it goes on from the last of them. Raises what the cloud raises.
+    A window refused with 400 is asked in smaller parts; an answer that ends before its window
+    (and before now) is continued until a call brings no later row. Rows `known` from an earlier
+    run are not asked for again: it goes on from the last of them. Raises what the cloud raises.
     """
     question = _Question(meter_id, kind, plan.granularity)
-    if known is None or not known.times_s:
+    if known is None or not known.times_s or plan.granularity == "month":
+        # Months counted from a later start may end on other days: see plan._month_cuts.
         answers = [_fetch_window(context, question, window) for window in plan.windows]
     else:
         answers = [_fetch_rest(context, question, window, known) for window in plan.windows]
-    return join_windows(plan, answers) if answers else EMPTY
+    if not answers:
+        return EMPTY
+    return join_windows(plan, answers, _fetch_beyond(context, question, plan, answers[-1]))
 
 
 def _fetch_rest(context: Context, question: _Question, window: Window, known: Series) -> Series:
     """One window's rows: those known, then what the cloud has after them."""
     start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
     last_s = known.times_s[-1]
-    if last_s <= start_s:
-        return _fetch_window(context, question, window)
     have = clip_series(known, start_s, end_s)
     have = replace(have, sum_energy=sum_rows(have, start_s))
+    if last_s <= start_s or have.sum_energy is None:
+        return _fetch_window(context, question, window)
     if last_s >= end_s:
         return have
     start = datetime.fromtimestamp(last_s, UTC)
     return merge_series([have, _fetch_window(context, question, Window(start, window.end_utc))])
 
 
+def _fetch_beyond(context: Context, question: _Question, plan: SeriesPlan, last: Series) -> Series:
+    """The bucket after the plan, where only its first row tells the register at the plan's end.
+
+    A cloud that counts from a call's start has no row there when the clocks changed on the
+    plan's last day.
+    """
+    window = _plan_beyond(context, plan)
+    if window is None or plan.end_s in last.times_s[-1:]:
+        return EMPTY
+    if not has_values(last) and not last.sum_energy:
+        return EMPTY
+    return _ask(context, question, window)
+
+
+def _plan_beyond(context: Context, plan: SeriesPlan) -> Window | None:
+    if not plan.cuts or plan.cuts[-1].at_s != plan.end_s or plan.end_s > context.now():
+        return None
+    end_utc = plan.windows[-1].end_utc
+    return Window(end_utc, end_utc + timedelta(seconds=bucket_s(plan.granularity)))
+
+
 def _fetch_window(context: Context, question: _Question, window: Window) -> Series:
-    granularity = question.granularity
-    allowed = min(MAX_ROWS, context.spans.limit(granularity) or MAX_ROWS)
-    pending = deque(split_window(window, granularity, allowed))
+    granularity, spans = question.granularity, context.spans
     answers: list[Series] = []
-    while pending:
-        part = pending.popleft()
+    rest, refused = window, 0
+    while rest.start_utc < window.end_utc:
+        allowed = spans.after_refusal(granularity, refused) if refused else spans.limit(granularity)
+        part = split_window(rest, granularity, min(MAX_ROWS, allowed or MAX_ROWS))[0]
         rows = rows_in(part, granularity)
         try:
             answer = _ask(context, question, part)
         except BadRequestError:
-            smaller = (rows + 1) // 2
-            if smaller < 2 or granularity == "month":
+            if rows <= 2 or granularity == "month":
                 raise
-            context.spans.refused(granularity, rows)
-            halves = [h for w in (part, *pending) for h in split_window(w, granularity, smaller)]
-            pending = deque(halves)
+            refused = rows
             continue
-        context.spans.accepted(granularity, rows)
+        if refused:  # learned only now: a meter refused at any length says nothing of lengths
+            spans.refused(granularity, refused)
+            refused = 0
         answers.append(_continue(context, question, part, answer))
+        rest = Window(part.end_utc, window.end_utc)
     return merge_series(answers)
 
 
 def _continue(context: Context, question: _Question, part: Window, answer: Series) -> Series:
     """The answer, with what is asked for after it where it ends too early."""
     answers = [answer]
-    while (rest := _unanswered(context, question, part, answers[-1])) is not None:
+    rest = _unanswered(context, question, part, answer)
+    while rest is not None:
         more = _ask(context, question, rest)
         if not more.times_s or more.times_s[-1] <= answers[-1].times_s[-1]:
             break  # no later row: that is the cloud's end
-        context.spans.cut(question.granularity, len(answers[-1].times_s))
         answers.append(more)
+        rest = _unanswered(context, question, rest, more)
     if len(answers) == 1:
+        context.spans.accepted(question.granularity, rows_in(part, question.granularity))
         return answer
-    return replace(merge_series(answers), sum_energy=_sum_of_cut(answers))
+    # Twice the same length is a limit; once may be a row that has just come in.
+    length = len(answer.times_s)
+    if len(answers) > 2 and length == len(answers[1].times_s):
+        context.spans.cut(question.granularity, length)
+    merged = merge_series(answers)
+    return replace(merged, sum_energy=_sum_of_cut(merged, answers, part))
 
 
 def _unanswered(
     context: Context, question: _Question, part: Window, answer: Series
 ) -> Window | None:
     """From the answer's last row to the window's end, where whole buckets lie between."""
-    if not answer.times_s:
+    if not answer.times_s or answer.times_s[-1] <= part.start_utc.timestamp():
         return None
     last = answer.times_s[-1]
     step = bucket_s(question.granularity)
-    step += 2 * 86400 if question.granularity == "month" else 0
-    reach = min(part.end_utc.timestamp(), context.now())
-    if last + step > reach:
+    step += 2 * DAY_S if question.granularity == "month" else 0
+    if last + step > min(part.end_utc.timestamp(), context.now()):
         return None
-    start = type(part.start_utc).fromtimestamp(last, part.start_utc.tzinfo)
-    return Window(start, part.end_utc)
+    return Window(datetime.fromtimestamp(last, UTC), part.end_utc)
 
 
-def _sum_of_cut(answers: list[Series]) -> float | None:
+def _sum_of_cut(merged: Series, answers: list[Series], part: Window) -> float | None:
     """The sum over answers that each start where the one before was cut short.
 
-    A cut answer's own sum may stand for the rows it brought or for the window it was asked;
-    which of the two is seen from its rows.
+    A cut answer's own sum may stand for the rows it brought or for all of what it was asked:
+    then the first answer's is the whole. Which of the two is seen from the rows.
     """
-    total = answers[-1].sum_energy
-    for answer in reversed(answers[:-1]):
-        if answer.sum_energy is None or total is None:
-            total = answer.sum_energy if total is None else total
-            continue
-        brought = sum(e for e in answer.energy[1:] if e is not None)
-        own = answer.sum_energy
-        of_rows = abs(own - brought) <= abs(own - (brought + total))
-        total = own + total if of_rows else own
-    return total
+    sums = [answer.sum_energy for answer in answers]
+    whole, total = sums[0], merged.sum_energy
+    if whole is None or total is None:
+        return None
+    brought = _brought(merged, int(part.start_utc.timestamp()))
+    return whole if abs(whole - brought) < abs(total - brought) else total
+
+
+def _brought(series: Series, start_s: int) -> float:
+    """What rows after `start_s` say was used: by the register where an amount is missing."""
+    known = sum_rows(series, start_s)
+    if known is not None:
+        return known
+    registers = [value for value in series.value if value is not None]
+    if len(registers) > 1 and registers[-1] >= registers[0]:
+        return registers[-1] - registers[0]
+    rows = zip(series.times_s, series.energy, strict=True)
+    return sum(energy for time_s, energy in rows if time_s > start_s and energy is not None)
 
 
 def _ask(context: Context, question: _Question, window: Window) -> Series:
@@ -146,4 +189,7 @@ def count_calls(context: Context, meter_id: str, kind: SeriesKind, plan: SeriesP
             context.client.is_series_cached(meter_id, kind, part, plan.granularity)
             for part in parts
         )
+    if (beyond := _plan_beyond(context, plan)) is not None:
+        calls += 1
+        cached += context.client.is_series_cached(meter_id, kind, beyond, plan.granularity)
     return Cost(calls, cached)

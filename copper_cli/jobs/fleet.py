@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import UsageError
+from copper_cli.errors import CopperError, QuotaSpentError, UsageError
 from copper_cli.jobs.context import Context
+from copper_cli.jobs.interrupt import catch_interrupt
+from copper_cli.jobs.parallel import run_parallel
 from copper_cli.records import Meter, Premise
 
 
@@ -18,10 +21,11 @@ class _Identified(Protocol):
     def id(self) -> str: ...
 
 
-T = TypeVar("T", bound=_Identified)
+One = TypeVar("One", bound=_Identified)
+T = TypeVar("T")
 
 
-def choose(known: Sequence[T], wanted: Sequence[str], noun: str) -> list[T]:
+def choose(known: Sequence[One], wanted: Sequence[str], noun: str) -> list[One]:
     """Those of `known` whose id is wanted, in the cloud's order; all when none is named.
 
     Raises UsageError for an id that is not there, with the closest ones.
@@ -87,6 +91,34 @@ class Zones:
         if zone is None:
             raise UsageError(f"the cloud knows no time zone of meter {meter.id}; give --timezone.")
         return zone
+
+
+def ask_each(
+    context: Context, asked: Sequence[tuple[Meter, T]], ask: Callable[[tuple[Meter, T]], float]
+) -> tuple[dict[str, float], list[tuple[Meter, CopperError]]]:
+    """A number for each meter by its id, and those that failed with the reason.
+
+    Raises QuotaSpentError, and KeyboardInterrupt at Ctrl-C even while calls wait for the quota.
+    """
+    found: dict[str, float] = {}
+    failed: list[tuple[Meter, CopperError]] = []
+    context.progress.start("meters", len(asked))
+    with catch_interrupt(context.session.cancel) as interruption:
+        results = run_parallel(asked, ask, context.jobs, lambda: interruption.requested)
+        for (meter, _), result in results:
+            context.progress.advance()
+            try:
+                found[meter.id] = result()
+            except QuotaSpentError:
+                raise
+            except CancelledError:
+                continue  # it was waiting when Ctrl-C came
+            except CopperError as error:
+                failed.append((meter, error))
+    context.progress.stop()
+    if interruption.requested:
+        raise KeyboardInterrupt
+    return found, failed
 
 
 def created_by(meters: Iterable[Meter], instant: datetime) -> list[Meter]:

@@ -177,6 +177,8 @@ class _Readings:
 
     def _windows(self) -> Iterator[Window]:
         """Whole days from the first zone's first to the last zone's last instant."""
+        if not self._sites:
+            return
         start = min(site.window.start_utc for site in self._sites)
         end = max(site.window.end_utc for site in self._sites)
         days = max(1, MAX_ROWS // (_READINGS_A_DAY * len(self._sites)))

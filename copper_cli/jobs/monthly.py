@@ -14,8 +14,7 @@ from dateutil.relativedelta import relativedelta
 from copper_cli.errors import CopperError, QuotaSpentError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.fetch import fetch_series
-from copper_cli.jobs.fleet import Zones, created_by, read_zone, sort_premises
-from copper_cli.jobs.parallel import run_parallel
+from copper_cli.jobs.fleet import Zones, ask_each, created_by, read_zone, sort_premises
 from copper_cli.plan import local_midnight, plan_series
 from copper_cli.records import Column, Meter, Premise, Table, Window
 from copper_cli.units import standard_unit
@@ -112,18 +111,7 @@ def _per_meter_sums(
         plan = plan_series(month, end, zone, "month", created_utc=meter.created_utc)
         return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
 
-    found: dict[str, float] = {}
-    broken: set[str] = set()
-    context.progress.start("meters", len(planned))
-    for (meter, _), result in run_parallel(planned, fetch, context.jobs):
-        context.progress.advance()
-        try:
-            found[meter.id] = result()
-        except QuotaSpentError:
-            raise
-        except CopperError as error:
-            broken.add(meter.type)
-            failed.append({"id": meter.id, "reason": str(error)})
-    context.progress.stop()
-    kinds = {m.type for m in meters} - broken
+    found, refused = ask_each(context, planned, fetch)
+    failed += [{"id": meter.id, "reason": str(error)} for meter, error in refused]
+    kinds = {m.type for m in meters} - {meter.type for meter, _ in refused}
     return {kind: fsum(found[m.id] for m in meters if m.type == kind) for kind in kinds}

@@ -8,11 +8,9 @@ from datetime import timedelta
 from math import fsum
 from typing import Any, Literal
 
-from copper_cli.errors import CopperError, QuotaSpentError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.fetch import fetch_series
-from copper_cli.jobs.fleet import Zones
-from copper_cli.jobs.parallel import run_parallel
+from copper_cli.jobs.fleet import Zones, ask_each
 from copper_cli.plan import SeriesPlan, local_midnight
 from copper_cli.records import Column, Meter, Table, Window
 
@@ -85,19 +83,8 @@ def _usage(context: Context, meters: list[Meter]) -> tuple[dict[str, float], lis
         meter, plan = item
         return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
 
-    usage: dict[str, float] = {}
-    failed: list[dict[str, Any]] = []
-    context.progress.start("meters", len(plans))
-    for (meter, _), result in run_parallel(plans, fetch, context.jobs):
-        context.progress.advance()
-        try:
-            usage[meter.id] = result()
-        except QuotaSpentError:
-            raise
-        except CopperError as error:
-            failed.append({"id": meter.id, "reason": str(error)})
-    context.progress.stop()
-    return usage, failed
+    usage, refused = ask_each(context, plans, fetch)
+    return usage, [{"id": meter.id, "reason": str(error)} for meter, error in refused]
 
 
 def _last_days(context: Context, zones: Zones, meter: Meter) -> SeriesPlan:

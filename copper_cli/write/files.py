@@ -22,6 +22,7 @@ _NAME_BYTES = 200
 """Longest name: every file system takes 255 bytes, and some tools add an ending of their own."""
 _DIGEST_DIGITS = 40
 _WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+_TYPED_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -62,7 +63,7 @@ def safe_name(identifier: str, suffix: str) -> str:
 
 def check_name(name: str, what: str) -> None:
     """UsageError where a name that was typed could not be one folder's or file's name."""
-    if not name or safe_name(name, "") != name:
+    if not _TYPED_NAME.fullmatch(name) or _WINDOWS_DEVICES.fullmatch(name):
         raise UsageError(
             f"{what} {clean(repr(name))} cannot name a folder; use letters, digits, - and _."
         )

@@ -85,6 +85,7 @@ class Folder:
         self._mutex = threading.RLock()
         self._entries: dict[str, Entry] = {}
         self._announced: dict[str, dict[str, Any]] = {}
+        self._inner: set[str] = set()
         self._journal = Journal(path / JOURNAL_NAME)
         self._stamps: dict[str, _Stamp] = {}
         self._stamps_changed = False
@@ -264,7 +265,7 @@ class Folder:
         """Where a file of that name lies. Raises ValueError for names that lead elsewhere."""
         if self._lock is None:
             raise ValueError(f"{self.path} is not open for writing")
-        if name != Path(name).name or name in ("", MANIFEST_NAME) or name.startswith("."):
+        if not _is_name(name):
             raise ValueError(f"{name!r} is no name for a download")
         return self.path / name
 
@@ -277,11 +278,12 @@ class Folder:
         for line in read_journal(self.path / JOURNAL_NAME):
             with suppress(*_DAMAGES):
                 self._replay(line)
+        self._inner = {n.partition("/")[0] for n in (*self._entries, *self._announced) if "/" in n}
 
     def _replay(self, line: dict[str, Any]) -> None:
         """Take in a line of the journal. Raises one of _DAMAGES for a line not of ours."""
         operation = line["op"]
-        if operation != "open" and line["name"] != Path(line["name"]).name:
+        if operation != "open" and not _is_name(line["name"]):
             raise ValueError(line["name"])
         if operation == "open":
             check_format(line, self.path / JOURNAL_NAME)
@@ -313,13 +315,18 @@ class Folder:
     def _recover(self) -> None:
         """Put in order what a killed run left, and begin a journal of our own."""
         with local_errors(self.path):
-            for found in os.scandir(self.path):
-                if _TEMPORARY.fullmatch(found.name):
-                    Path(found.path).unlink()
+            for folder in (self.path, *self._inner_folders()):
+                for found in os.scandir(folder):
+                    if _TEMPORARY.fullmatch(found.name):
+                        Path(found.path).unlink()
         if len(read_journal(self.path / JOURNAL_NAME)) > 1:
             self._compact()
         else:
             self._start_journal()
+
+    def _inner_folders(self) -> list[Path]:
+        """The folders in this one that hold files of ours, or were to."""
+        return [path for name in sorted(self._inner) if (path := self.path / name).is_dir()]
 
     # To the disk
 
@@ -387,6 +394,17 @@ class Folder:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _is_name(name: str) -> bool:
+    """True for a visible file here or one folder down that is not one of our books."""
+    parts = name.split("/")
+    return (
+        len(parts) <= 2
+        and name != MANIFEST_NAME
+        and "\\" not in name
+        and all(p == Path(p).name and p != "" and not p.startswith(".") for p in parts)
+    )
 
 
 def _judge_absent(entry: Entry | None, question: Question) -> Verdict:

@@ -10,9 +10,16 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from copper_cli.errors import CloudError, LocalError
+from copper_cli.errors import CloudError, LocalError, UsageError
 from copper_cli.write import files
-from copper_cli.write.files import digest_file, make_folder, safe_name, sync_folder, write_whole
+from copper_cli.write.files import (
+    check_name,
+    digest_file,
+    make_folder,
+    safe_name,
+    sync_folder,
+    write_whole,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -87,6 +94,23 @@ def test_a_name_is_one_plain_part_of_a_path(identifier):
     assert Path("folder", name).resolve().parent == Path("folder").resolve()
 
 
+@pytest.mark.parametrize("name", ["foo", "Foo_1", "a-b", "_x", "2021", "x" * 100])
+def test_typed_names_that_can_name_a_folder(name):
+    """Letters of both cases, digits, hyphens and underscores, as the message says."""
+    check_name(name, "NAME")
+    assert (Path("generated") / name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "-rf", "a b", "é", "a\n", "nul", "COM1", "x" * 101, "\x1b[2J"]
+)
+def test_typed_names_that_cannot(name):
+    """Refused in one line that a terminal does not obey."""
+    with pytest.raises(UsageError, match=r"^NAME '.*' cannot name a folder; use letters") as caught:
+        check_name(name, "NAME")
+    assert str(caught.value).isprintable()
+
+
 def test_long_identifiers_that_begin_alike_differ():
     """The digest at the end tells them apart."""
     one, other = ("x" * 500 + end for end in "ab")
@@ -154,7 +178,7 @@ def test_a_failing_disk_is_told_in_one_line(tmp_path, monkeypatch, name, number,
 
 def test_a_full_device_is_a_full_disk():
     """Devices are written straight, and their errors are told the same way."""
-    with pytest.raises(LocalError, match="^/dev/full cannot be written: the disk is full.$"):
+    with pytest.raises(LocalError, match=r"^/dev/full cannot be written: the disk is full\.$"):
         write_whole(Path("/dev/full"), ["x"])
     assert write_whole(Path("/dev/null"), ["hello"]) == HELLO_SHA256
 

@@ -368,7 +368,7 @@ class TestManifestFile:
         """What a later version wrote, this one does not rewrite."""
         path.mkdir()
         (path / "manifest.json").write_text('{"format": "copper-manifest", "version": 2}')
-        with pytest.raises(LocalError, match="newer version of this program. Update it"):
+        with pytest.raises(LocalError, match=r"newer version of this program\. Update it"):
             Folder.open(path)
 
     def test_an_unreadable_manifest(self, path):
@@ -380,11 +380,35 @@ class TestManifestFile:
     def test_names_that_lead_elsewhere_are_a_bug(self, path):
         """The folder writes into itself and never over its own books."""
         with Folder.open(path) as folder:
-            for name in ("", "../x", "a/b", "manifest.json", ".manifest.journal", ".."):
+            for name in (
+                "",
+                "../x",
+                "a/b/c",
+                "a/../b",
+                "a//b",
+                "/b",
+                "a/.b",
+                "a\\b",
+                "manifest.json",
+                ".manifest.journal",
+                "..",
+            ):
                 with pytest.raises(ValueError, match="no name for a download"):
                     folder.write(name, ["x"], entry())
         with pytest.raises(ValueError, match="not open for writing"):
             folder.write(NAME, ["x"], entry())
+
+    def test_a_file_may_lie_one_folder_down(self, path):
+        """A folder a day: one manifest for all, and what a killed run left there goes too."""
+        name = "2020-10-01/07_1.usage.csv"
+        with Folder.open(path) as folder:
+            folder.write(name, ["x"], entry())
+        left = path / "2020-10-01" / f".copper-folder-{'0' * 16}.tmp"
+        left.write_text("half")
+        with Folder.open(path) as folder:
+            assert folder.check(name, QUESTION) == "complete"
+        assert not left.exists()
+        assert (path / name).read_text() == "x"
 
     def test_looking_writes_nothing(self, path):
         """A folder may be looked at without being made, or while another run holds it."""
@@ -480,7 +504,7 @@ class TestLock:
         """Without a readable journal the message is shorter."""
         with Folder.open(path):
             (path / ".manifest.journal").write_text("")
-            with pytest.raises(LocalError, match="another run. Wait for it"):
+            with pytest.raises(LocalError, match=r"another run\. Wait for it"):
                 Folder.open(path)
 
     def test_waiting_for_the_other(self, path):
@@ -502,7 +526,7 @@ class TestLock:
     def test_a_long_command_is_cut(self, path, monkeypatch):
         """The program's name without its folder, and not a screenful."""
         monkeypatch.setattr(sys, "argv", ["/usr/bin/copper", "meter", "x" * 100])
-        with Folder.open(path), pytest.raises(LocalError, match=r": copper meter x{67}… \(process"):
+        with Folder.open(path), pytest.raises(LocalError, match=r": copper meter x{66}… \(process"):
             Folder.open(path)
 
     def test_closing_twice(self, path):
@@ -565,6 +589,22 @@ class TestJournal:
         with Folder.open(path) as folder:
             assert folder.check(NAME, QUESTION) in ("complete", "changed")
             assert folder.state_of(NAME).sha256 != json.loads(lines[1])["entry"]["sha256"]
+
+    @pytest.mark.parametrize("text", ["one\r\n", None, "edited"])
+    def test_a_removal_that_was_announced(self, path, text):
+        """It is finished if the file is still ours; a file somebody changed since stays."""
+        put(path)
+        folder = Folder.open(path)
+        folder.record(NAME, entry("empty"))
+        folder._release()
+        lines = (path / ".manifest.journal").read_bytes().splitlines(keepends=True)
+        (path / ".manifest.journal").write_bytes(b"".join(lines[:2]))
+        if text is not None:
+            (path / NAME).write_bytes(text.encode())
+        with Folder.open(path) as folder:
+            verdict = folder.check(NAME, QUESTION)
+        assert verdict == ("changed" if text == "edited" else "complete")
+        assert (path / NAME).exists() == (text == "edited")
 
     def test_a_name_that_leads_elsewhere_is_not_followed(self, path, tmp_path):
         """A journal somebody forged cannot make us remove a file outside."""
@@ -652,10 +692,14 @@ class TestJournal:
         def fail(*_):
             raise OSError(errno.ENOSPC, "full")
 
-        with pytest.raises(CloudError, match="gone"), Folder.open(path) as folder:
-            folder.write(NAME, ["x"], entry())
-            monkeypatch.setattr(files, "_write_all", fail)
-            raise CloudError("gone")
+        def run():
+            with Folder.open(path) as folder:
+                folder.write(NAME, ["x"], entry())
+                monkeypatch.setattr(files, "_write_all", fail)
+                raise CloudError("gone")
+
+        with pytest.raises(CloudError, match="gone"):
+            run()
         monkeypatch.undo()
         assert check(path) == "complete"
 
@@ -678,12 +722,16 @@ class TestJournal:
         def interrupt(_):
             raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt), Folder.open(path) as folder:
-            monkeypatch.setattr(files, "sync_folder", interrupt)
-            try:
-                folder.write(NAME, ["x"], entry())
-            finally:
-                monkeypatch.undo()
+        def run():
+            with Folder.open(path) as folder:
+                monkeypatch.setattr(files, "sync_folder", interrupt)
+                try:
+                    folder.write(NAME, ["x"], entry())
+                finally:
+                    monkeypatch.undo()
+
+        with pytest.raises(KeyboardInterrupt):
+            run()
         assert check(path) == "complete"
         assert list(read_manifest(path / "manifest.json")) == [NAME]
 

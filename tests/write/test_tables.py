@@ -156,7 +156,12 @@ def test_facts_do_not_replace_title_or_rows():
 
 def test_json_never_says_nan():
     """NaN and infinities are null, however deep."""
-    facts = {"deep": {"list": [math.nan, 1.5, (math.inf,)]}, "flat": -math.inf, "text": "nan"}
+    facts = {
+        "deep": {"list": [math.nan, 1.5, (math.inf,)]},
+        "flat": -math.inf,
+        "text": "nan",
+        "n": [2.5, "x", None, math.nan],
+    }
     table = Table("T", [Column("A", "a")], [(math.nan,)], facts)
     assert json.loads(render_json(table)) == {
         "title": "T",
@@ -164,6 +169,7 @@ def test_json_never_says_nan():
         "deep": {"list": [None, 1.5, [None]]},
         "flat": None,
         "text": "nan",
+        "n": [2.5, "x", None, None],
     }
 
 
