@@ -222,7 +222,7 @@ class Folder:
                 self._announce("remove", name, kept, old=before.sha256)
                 with local_errors(path, "removed"):
                     path.unlink()
-                    sync_folder(self.path)
+                    sync_folder(path.parent)
                 self._enter(name, kept)
                 return kept
             kept = replace(entry, sha256=None)
@@ -278,7 +278,8 @@ class Folder:
         for line in read_journal(self.path / JOURNAL_NAME):
             with suppress(*_DAMAGES):
                 self._replay(line)
-        self._inner = {n.partition("/")[0] for n in (*self._entries, *self._announced) if "/" in n}
+        names = [n for n in (*self._entries, *self._announced) if "/" in n and _is_name(n)]
+        self._inner = {name.partition("/")[0] for name in names}
 
     def _replay(self, line: dict[str, Any]) -> None:
         """Take in a line of the journal. Raises one of _DAMAGES for a line not of ours."""

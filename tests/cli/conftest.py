@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -120,7 +121,7 @@ class FixedCloud:
             body: Any = {"access_token": "t", "token_type": "Bearer", "expires_in": 86400}
         else:
             query = {k: v[0] for k, v in parse_qs(environ["QUERY_STRING"]).items()}
-            name = path.removeprefix("/api/v2/partner/ent/")
+            name = re.sub("^/api/v2/partner/[^/]+/", "", path)
             self.asked.append((name, query))
             body = self.answers.get(name)
             body = body(query) if callable(body) else body

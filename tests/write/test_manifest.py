@@ -410,6 +410,24 @@ class TestManifestFile:
         assert not left.exists()
         assert (path / name).read_text() == "x"
 
+    def test_a_file_one_folder_down_can_be_removed(self, path):
+        """As one beside the manifest, and its folder stays."""
+        name = "2020-10-01/07_1.usage.csv"
+        put(path, name=name)
+        with Folder.open(path) as folder:
+            folder.record(name, entry("empty"))
+        assert listing(path / "2020-10-01") == []
+
+    def test_a_forged_name_does_not_lead_out_of_the_folder(self, path, tmp_path):
+        """What is tidied up lies within, whatever the manifest lists."""
+        put(path)
+        text = (path / "manifest.json").read_text()
+        (path / "manifest.json").write_text(text.replace(NAME, "../x.csv"))
+        outside = tmp_path / f".copper-folder-{'0' * 16}.tmp"
+        outside.write_text("another run's")
+        assert check(path) == "stranger"
+        assert outside.exists()
+
     def test_looking_writes_nothing(self, path):
         """A folder may be looked at without being made, or while another run holds it."""
         assert Folder.look(path).check(NAME, QUESTION) == "new"

@@ -39,7 +39,7 @@ def example():
     return SeriesFile(*about, usage, baseline)
 
 
-@pytest.mark.parametrize(("place", "layout"), enumerate(["rows", "columns", "plain"]))
+@pytest.mark.parametrize(("place", "layout"), list(enumerate(["rows", "columns", "plain"])))
 def test_the_examples_are_real(example, place, layout):
     """Each layout's example is the head of the file the writer makes."""
     shown = blocks("csv")[place].replace("\n", "\r\n")
