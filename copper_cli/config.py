@@ -136,7 +136,12 @@ def config_path(env: Mapping[str, str] = os.environ) -> Path:
 
 
 def cache_dir(env: Mapping[str, str] = os.environ) -> Path:
-    """Where tokens, answers and the ledger live: the user's cache folder for `copper`."""
+    """Where tokens, answers and the ledger live: the user's cache folder for `copper`.
+
+    COPPER_CACHE_DIR names another, XDG_CACHE_HOME another parent.
+    """
+    if env.get("COPPER_CACHE_DIR"):
+        return Path(env["COPPER_CACHE_DIR"])
     if env.get("XDG_CACHE_HOME"):
         return Path(env["XDG_CACHE_HOME"]) / "copper"
     from platformdirs import user_cache_path

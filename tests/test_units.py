@@ -2,6 +2,9 @@ import math
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from copper_cli.records import BulkReading, LastReading, Meter
 from copper_cli.units import (
     STANDARD_UNITS,
@@ -10,8 +13,6 @@ from copper_cli.units import (
     normalise_last_readings,
     standard_unit,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 EARLY = datetime(2022, 3, 28, 10, tzinfo=UTC)
 LATE = datetime(2022, 3, 28, 12, tzinfo=UTC)

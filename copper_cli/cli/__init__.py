@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -95,13 +96,13 @@ def root() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The program `copper`; ends the process with the exit code."""
-    sys.exit(run(root, list(sys.argv[1:] if argv is None else argv)))
+    _leave(run(root, list(sys.argv[1:] if argv is None else argv)))
 
 
 def main_account(argv: Sequence[str] | None = None) -> NoReturn:
     """The program `copper-client`: the account branch alone."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(run(root, ["account", *arguments]))
+    _leave(run(root, ["account", *arguments]))
 
 
 def run(command: click.Command, arguments: list[str]) -> int:
@@ -127,6 +128,15 @@ def run(command: click.Command, arguments: list[str]) -> int:
     except Exception as error:
         return _complain(_describe_bug(error), EXIT_BUG)
     return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process; after Ctrl-C at once, though threads may still wait for an answer."""
+    if code == EXIT_INTERRUPTED and threading.active_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _program_name() -> str:

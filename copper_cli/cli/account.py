@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from copper_cli.cli.options import ProgramGroup
-from copper_cli.cli.run import Run, pass_run
+from copper_cli.cli.running import Run, pass_run
 
 
 @click.group(cls=ProgramGroup, invoke_without_command=True)
@@ -28,7 +28,12 @@ def account(ctx: click.Context) -> None:
 @account.command()
 @pass_run
 def summary(run: Run) -> None:
-    """Show each meter's present value: the same as `copper account` alone."""
+    """Show each meter's present value: the same as `copper account` alone.
+
+    \b
+    Example:
+      copper account summary --format json
+    """
     from copper_cli.jobs.account import show_account
 
     now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")

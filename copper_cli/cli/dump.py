@@ -17,7 +17,7 @@ from copper_cli.cli.options import (
     ProgramCommand,
     option,
 )
-from copper_cli.cli.run import Run, pass_run
+from copper_cli.cli.running import Run, pass_run
 from copper_cli.plan import BUCKET_S
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import click
 
 from copper_cli.cli.meter import check_range
 from copper_cli.cli.options import DATE, DRY_RUN, OVERWRITE, ProgramGroup, option
-from copper_cli.cli.run import Run, pass_run
+from copper_cli.cli.running import Run, pass_run
 
 
 @click.group(cls=ProgramGroup)

@@ -68,7 +68,6 @@ class Watcher:
                 self._show_wait(event)
                 return
             if kind == "CallDone":
-                self._wait_said_s = None
                 self._calls += not event.from_cache
                 self._draw()
             if kind == "Warned" or self._debug:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from copper_cli.cli.options import ProgramCommand
-from copper_cli.cli.run import Run, pass_run
+from copper_cli.cli.running import Run, pass_run
 
 
 @click.command(cls=ProgramCommand)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from copper_cli.cli.options import MONTH, ProgramGroup, option
-from copper_cli.cli.run import Run, pass_run
+from copper_cli.cli.running import Run, pass_run
 
 
 @click.group(cls=ProgramGroup)

@@ -30,8 +30,15 @@ def run_parallel(
             return
         yield item, _settle(work, item).result
     if jobs_for_rest > 1:
-        with ThreadPoolExecutor(jobs_for_rest, thread_name_prefix="copper") as pool:
+        pool = ThreadPoolExecutor(jobs_for_rest, thread_name_prefix="copper")
+        wait_for_threads = True
+        try:
             yield from _run_pool(pool, items[1:], work, 2 * jobs, stopping)
+        except KeyboardInterrupt:
+            wait_for_threads = False  # they may wait for a silent server
+            raise
+        finally:
+            pool.shutdown(wait=wait_for_threads, cancel_futures=True)
 
 
 def _run_pool(

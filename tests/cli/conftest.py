@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+
 from copper_cli.cli import root, run
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.sandbox.server import Server

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import time_machine
+
 from copper_cli.sandbox import Fault, Sandbox
 
 from .conftest import NOW, Copper, FixedCloud
@@ -233,9 +234,7 @@ def test_unverified_values_are_marked_on_the_console_only(
     assert [row["unit"] for row in rows] == ["kwh", "ccf", "gal"]
 
 
-def test_raw_registers_are_shown_in_the_standard_unit(
-    small: FixedCloud, copper: Copper
-) -> None:
+def test_raw_registers_are_shown_in_the_standard_unit(small: FixedCloud, copper: Copper) -> None:
     """The decimal point that moved: 491.850 in bulk, 60201.000 in the meter list."""
     meter = {**METERS[0], "last_reading": {**METERS[0]["last_reading"], "value": 60201.0}}
     small.answers["meter"] = [meter]
@@ -404,9 +403,7 @@ def test_hostile_texts_steer_neither_terminal_nor_spreadsheet(
     assert not {"\x1b", "\u202e"} & set(copper("premise", "--format", "json").out)
 
 
-def test_hostile_ids_stay_in_the_folder(
-    small: FixedCloud, copper: Copper, work: Path
-) -> None:
+def test_hostile_ids_stay_in_the_folder(small: FixedCloud, copper: Copper, work: Path) -> None:
     """An id like a path names a file within the folder, and a segment of the address."""
     meter_id = "../../07:1\n\x1b[31m"
     small.answers["premise"] = PREMISES

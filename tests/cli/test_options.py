@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from copper_cli.sandbox import Sandbox
 
 from .conftest import Copper, FixedCloud
@@ -54,9 +55,7 @@ def test_program_options_stand_anywhere(
     assert [p.relative_to(work).as_posix() for p in work.rglob("*.csv")] == ["o/x.csv"]
 
 
-def test_an_early_flag_is_not_undone_by_a_later_default(
-    fixed: FixedCloud, copper: Copper
-) -> None:
+def test_an_early_flag_is_not_undone_by_a_later_default(fixed: FixedCloud, copper: Copper) -> None:
     """`copper --quiet grid latest` stays quiet although the command has its own --quiet."""
     assert copper("--quiet", "grid", "latest").out == "complete!\n"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from copper_cli.cli.settings import read_settings
 from copper_cli.errors import CredentialsError, UsageError
 from copper_cli.sandbox import Sandbox

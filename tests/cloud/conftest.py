@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from copper_cli.cloud.session import CloudSession
 from copper_cli.config import Settings
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from copper_cli.cloud.client import CloudClient
 from copper_cli.cloud.session import CloudSession
 from copper_cli.config import Limit, Secret

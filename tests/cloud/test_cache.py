@@ -11,6 +11,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+
 from copper_cli.cloud import cache
 from copper_cli.cloud.cache import CacheInfo, cache_info, cache_path, clear_cache, lifetime_s
 from copper_cli.cloud.events import Warned

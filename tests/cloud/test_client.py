@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+
 from copper_cli.cloud.client import CloudClient, next_path
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
 from copper_cli.records import Aggregate, Window

@@ -9,6 +9,9 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from copper_cli.cloud import parse
 from copper_cli.errors import CloudError
 from copper_cli.records import (
@@ -23,8 +26,6 @@ from copper_cli.records import (
     Reading,
     StateChange,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 AT = "2022-03-02T04:30:00.000Z"
 AT_UTC = datetime(2022, 3, 2, 4, 30, tzinfo=UTC)

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from copper_cli.cloud import quota
 from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
 from copper_cli.config import Limit
 from copper_cli.errors import LocalError, UsageError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from .mini_cloud import make_settings
 

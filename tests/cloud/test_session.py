@@ -13,6 +13,7 @@ from email.utils import format_datetime
 
 import pytest
 import responses
+
 from copper_cli.cloud import transport
 from copper_cli.cloud.events import CallDone, QuotaWait, Retrying, SystemClock, Warned
 from copper_cli.cloud.quota import open_ledger

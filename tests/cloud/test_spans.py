@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from copper_cli.cloud.spans import SpanBook
 
 from .mini_cloud import FakeClock

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
+
 from copper_cli.cloud import app, token, transport
 from copper_cli.cloud.events import Retrying, Warned
 from copper_cli.cloud.token import (

@@ -74,7 +74,7 @@ def meter_in(cloud, zone):
     return next(
         meter
         for meter in cloud.fleet.meters()
-        if meter.zone == zone and meter.created_utc.year < 2011 and meter.type.startswith("power")
+        if meter.zone == zone and meter.created_utc.year < 2011
     )
 
 
@@ -96,6 +96,8 @@ def midnights(zone: str, start: date, end: date) -> list[int]:
 def boundaries(zone: str, start: date, end: date, hours: int) -> list[int]:
     """Each local day in buckets from its midnight on, the last of them as long as is left."""
     edges = midnights(zone, start, end)
+    if hours == 24:
+        return edges
     inner = [t for a, b in pairwise(edges) for t in range(a, b, hours * 3600)]
     return [*inner, edges[-1]]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+
 from copper_cli.sandbox import Sandbox, SandboxConfig
 
 AUDIENCE = "https://api.copperlabs.com"

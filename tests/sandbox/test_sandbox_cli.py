@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from click.testing import CliRunner
+
 from copper_cli.cli import sandbox as command
 from copper_cli.errors import LocalError
 from copper_cli.sandbox.config import QUIRKS

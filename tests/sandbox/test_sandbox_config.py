@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+
 from copper_cli.sandbox import ConfigError, Fault, SandboxConfig
 from copper_cli.sandbox.config import parse_duration, parse_max_span, parse_quota
 

@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.sandbox.fleet import UNITS, GeneratedFleet
 from copper_cli.sandbox.identifiers import Scrambler

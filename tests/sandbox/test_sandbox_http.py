@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
+
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from copper_cli.sandbox.quota import Quota
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from copper_cli.sandbox.instants import (
     find_midnight,
     format_instant,

@@ -4,9 +4,10 @@ from itertools import pairwise
 from math import pi, sin
 
 import pytest
-from copper_cli.sandbox.registers import CurveRegister, ReplayedRegister
 from hypothesis import given
 from hypothesis import strategies as st
+
+from copper_cli.sandbox.registers import CurveRegister, ReplayedRegister
 
 CREATED = 1_590_000_000
 CURVE = CurveRegister(initial=100.0, rate=2.0, phase=0.5, created_s=CREATED)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.sandbox.series import SeriesError, name_type, read_folder, read_series
 

@@ -5,9 +5,10 @@ import unicodedata
 from datetime import UTC, datetime
 
 import pytest
-from copper_cli.write.cells import as_cell, clean, csv_lines, defuse, escape_json, tidy
 from hypothesis import given
 from hypothesis import strategies as st
+
+from copper_cli.write.cells import as_cell, clean, csv_lines, defuse, escape_json, tidy
 
 PRINTABLE = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
 

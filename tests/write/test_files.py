@@ -10,6 +10,9 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from copper_cli.errors import CloudError, LocalError, UsageError
 from copper_cli.write import files
 from copper_cli.write.files import (
@@ -20,8 +23,6 @@ from copper_cli.write.files import (
     sync_folder,
     write_whole,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 HELLO_SHA256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 

@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from copper_cli.records import GridReading, Reading, Series
 from copper_cli.write.layouts import (
     LAYOUTS,
@@ -13,8 +16,6 @@ from copper_cli.write.layouts import (
     render_readings,
     render_series,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 DENVER = ZoneInfo("America/Denver")
 MIDNIGHT_S = 1_608_620_400  # 2020-12-22T07:00:00Z

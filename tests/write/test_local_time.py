@@ -2,9 +2,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from copper_cli.write.local_time import local_text, local_texts, offset_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from copper_cli.write.local_time import local_text, local_texts, offset_text
 
 ZONES = [
     "UTC",

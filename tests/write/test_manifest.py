@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+
 from copper_cli.errors import CloudError, LocalError
 from copper_cli.records import Window
 from copper_cli.write import files, manifest

@@ -6,6 +6,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from copper_cli.records import Series
 from copper_cli.write.layouts import ROWS_HEADER, SeriesFile, render_series
 

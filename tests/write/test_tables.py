@@ -4,10 +4,11 @@ import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
 
-from copper_cli.records import Column, Table
-from copper_cli.write.tables import render_console, render_csv, render_json, render_ndjson
 from hypothesis import given
 from hypothesis import strategies as st
+
+from copper_cli.records import Column, Table
+from copper_cli.write.tables import render_console, render_csv, render_json, render_ndjson
 
 MDT = timezone(timedelta(hours=-6))
 

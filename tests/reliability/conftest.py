@@ -1,0 +1,34 @@
+"""Fixtures: machines that ask local clouds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from copper_cli.sandbox import Sandbox
+
+from .runs import Clock, Machine
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the user's reaches a run."""
+    for name in list(os.environ):
+        if name.startswith("COPPER_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, clock: Clock) -> Iterator[Callable[[Sandbox], Machine]]:
+    """Makes a machine that asks the cloud given; its sessions end with the test."""
+    with ExitStack() as stack:
+        yield lambda cloud: Machine(cloud, tmp_path / "cache", clock, stack)
