@@ -89,7 +89,7 @@ class Watcher:
         )
         self._wait_said_s = now
         if self._moving:
-            click.echo(f"\r{text}\x1b[K", err=True, nl=False)
+            click.echo(f"\r{text}\x1b[K", err=True, nl=False, color=self._moving)
             self._drawn = True
         else:
             self.say(text)
@@ -102,7 +102,12 @@ class Watcher:
             if now - self._started_s >= _BAR_AFTER_S:
                 filled = 30 * self._done // self._total
                 bar = "━" * filled + " " * (30 - filled)
-                click.echo(f"\r{bar} {self._state()}  {self._left()}\x1b[K", err=True, nl=False)
+                click.echo(
+                    f"\r{bar} {self._state()}  {self._left()}\x1b[K",
+                    err=True,
+                    nl=False,
+                    color=self._moving,
+                )
                 self._drawn = True
         elif now - self._last_s >= _LINE_EVERY_S:
             self._last_s = now
@@ -121,7 +126,7 @@ class Watcher:
 
     def _wipe(self) -> None:
         if self._drawn:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            click.echo("\r\x1b[K", err=True, nl=False, color=self._moving)
             self._drawn = False
 
 

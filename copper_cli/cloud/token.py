@@ -189,7 +189,9 @@ class TokenSource:
         else:
             known = self._token if self._unsaved else kept
             if known is None or not known.refresh:
-                raise CredentialsError("nobody is logged in; run `copper account login` on a terminal.")
+                raise CredentialsError(
+                    "nobody is logged in; run `copper account login` on a terminal."
+                )
             token = self._exchange.refresh(known.refresh)
         try:
             self._file.write(token)
@@ -233,8 +235,8 @@ class TokenExchange:
         client = BackendApplicationClient(client_id=settings.client_id)
         secret = settings.client_secret.reveal()
         refused = (
-            "the client id and secret are refused. Check COPPER_CLIENT_ID and COPPER_CLIENT_SECRET, "
-            "or the profile."
+            "the client id and secret are refused. Check COPPER_CLIENT_ID and "
+            "COPPER_CLIENT_SECRET, or the profile."
         )
         return self._retry(
             refused,

@@ -237,7 +237,7 @@ def test_a_folder_held_by_another_run(cloud: Sandbox, copper: Copper, work: Path
 def test_buckets_to_come_are_counted(serve: Callable[..., Sandbox], copper: Copper) -> None:
     """The day of the cloud's now (12:00 in Denver): 12 hours filled, 12 to come."""
     serve()
-    with time_machine.travel(NOW, tick=True):
+    with time_machine.travel(NOW.timestamp(), tick=True):
         ended = copper("meter", "usage", "2022-03-28", "2022-03-29", "--meter-id", IDS[0])
     assert ended.code == 0, ended.err
     assert "1 meters done, 0 empty, 0 failed, 12 buckets to come." in ended.err
@@ -336,7 +336,7 @@ def test_a_dry_run_as_people_read_it(cloud: Sandbox, copper: Copper) -> None:
 def test_dump_a_folder_a_day(serve: Callable[..., Sandbox], copper: Copper, work: Path) -> None:
     """Both days with their meters and summary, sums of the closed form, one call a meter."""
     cloud = serve()
-    with time_machine.travel(NOW, tick=True):
+    with time_machine.travel(NOW.timestamp(), tick=True):
         ended = copper("dump", "foo", "2021-03-13", "2021-03-14", "hour")
     assert ended.code == 0, ended.err
     assert ended.lines[-1] == "complete!"
@@ -417,7 +417,19 @@ def test_dump_leaves_out_days_before_a_meter(
 
 def test_dump_into_another_folder_and_zone(cloud: Sandbox, copper: Copper, work: Path) -> None:
     """--output-dir holds folder and ZIP; --timezone cuts the days."""
-    ended = copper(*["dump", "foo_1", "2021-03-01", "2021-03-01", "hour", "--output-dir", "o", "--timezone", "UTC"])
+    ended = copper(
+        *[
+            "dump",
+            "foo_1",
+            "2021-03-01",
+            "2021-03-01",
+            "hour",
+            "--output-dir",
+            "o",
+            "--timezone",
+            "UTC",
+        ]
+    )
     assert ended.code == 0, ended.err
     rows = rows_of(work / "o/foo_1/2021-03-01/meter_summary.csv")
     start = datetime(2021, 3, 1, tzinfo=UTC)

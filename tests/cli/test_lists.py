@@ -125,7 +125,7 @@ def read(path: str) -> str:
     return Path(path).read_bytes().decode()
 
 
-@time_machine.travel(NOW, tick=True)
+@time_machine.travel(NOW.timestamp(), tick=True)
 def test_premise_as_the_reference_writes_it(small: FixedCloud, copper: Copper) -> None:
     """Oldest first; tags sorted without repeats; no email column filled; code as it came."""
     ended = copper("--csv-output-file", "generated/p.csv", "premise")

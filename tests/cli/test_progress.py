@@ -33,7 +33,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_without_a_terminal_a_line_a_minute(capsys: Any, clock: list[float]) -> None:
     """In cron nothing moves: one line with time, command, state and calls each minute."""
-    with time_machine.travel(NOW, tick=False):
+    with time_machine.travel(NOW.timestamp(), tick=False):
         watcher = Watcher("meter usage")
         watcher.start("meters", 1200)
         for _ in range(412):
@@ -87,7 +87,7 @@ def wait(now: datetime, seconds: int, limit: Limit) -> QuotaWait:
 
 def test_a_wait_for_the_quota_is_told_in_words(capsys: Any, clock: list[float]) -> None:
     """Sent each second by the session: off a terminal one line a minute, with what is left."""
-    with time_machine.travel(NOW, tick=False):
+    with time_machine.travel(NOW.timestamp(), tick=False):
         watcher = Watcher("meter usage")
         for second in range(61):
             clock[0] = 100.0 + second
@@ -102,7 +102,7 @@ def test_a_wait_for_the_quota_is_told_in_words(capsys: Any, clock: list[float]) 
 
 def test_a_wait_on_a_terminal_counts_down_in_place(capsys: Any, clock: list[float]) -> None:
     """On one line, which what comes next wipes; other windows have their words."""
-    with time_machine.travel(NOW, tick=False):
+    with time_machine.travel(NOW.timestamp(), tick=False):
         watcher = Watcher("x", color=True)
         watcher.note(wait(NOW, 10, Limit(1000, 86400)))
         watcher.note(wait(NOW, 9, Limit(20, 10)))

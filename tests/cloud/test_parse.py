@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -295,26 +292,6 @@ def test_the_memory_of_times_is_bounded(monkeypatch):
     before = len(parse._days), len(parse._times)
     parse.parse_series({"results": [row("1999-01-01T03:03:03.123Z")]}, "usage", "x")
     assert (len(parse._days), len(parse._times)) == before
-
-
-@pytest.mark.skipif(sys.gettrace() is not None, reason="being traced costs more than the rule")
-def test_a_row_costs_under_one_and_a_half_microseconds():
-    """The best of several runs over 20,000 rows, since the computer may be busy."""
-    rows = [
-        row(f"2022-03-{1 + n // 1440:02}T{n // 60 % 24:02}:{n % 60:02}:00.000Z", n * 0.1)
-        for n in range(20_000)
-    ]
-    body = json.loads(json.dumps({"results": rows}))
-
-    def run() -> float:
-        started = time.perf_counter()
-        parse.parse_series(body, "usage", "x")
-        return (time.perf_counter() - started) / len(rows)
-
-    assert min(run() for _ in range(7)) < 1.5e-6
-
-
-# What may be used again
 
 
 def test_answers_with_an_email_to_come_are_not_settled():

@@ -498,7 +498,7 @@ def test_an_ended_login_says_so(cloud, person, clock):
 
 def test_nobody_logged_in(person, clock):
     """Says what to do."""
-    with pytest.raises(CredentialsError, match="Log in first"):
+    with pytest.raises(CredentialsError, match="copper account login"):
         TokenSource(person, "individual", clock).current()
 
 
