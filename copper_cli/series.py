@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import fsum
 
 from copper_cli.plan import BUCKET_S, Cut, SeriesPlan
 from copper_cli.records import Series, Window
@@ -14,6 +15,8 @@ _REGISTER_STEP = 0.02
 """Two registers of two decimals differ from a finer amount by at most this."""
 _PLACES = 4
 """Decimals of the cloud's own amounts."""
+_SUM_PLACES = 9
+"""Beyond these lie only the traces of adding binary fractions."""
 _MEAN_MONTH_S = 365.2425 * 86400 / 12
 
 
@@ -56,11 +59,13 @@ class _Rows:
         for column in self.columns():
             del column[index]
 
-    def insert_unknown(self, index: int, time_s: int) -> None:
-        """A row of which only the instant is known."""
+    def insert_unknown(self, time_s: int) -> int:
+        """Insert a row of which only the instant is known; its index."""
+        index = bisect_left(self.times_s, time_s)
         self.times_s.insert(index, time_s)
         for column in self.columns():
             column.insert(index, None)
+        return index
 
     def find(self, time_s: int) -> int | None:
         """The index of the row at this instant."""
@@ -179,7 +184,8 @@ def _add_sums(answers: Sequence[Series]) -> float | None:
     # A first row alone is that of the bucket before the window: no sum holds it.
     if any(energy is not None for answer in without for energy in answer.energy[1:]):
         return None
-    return sum(answer.sum_energy for answer in answers if answer.sum_energy is not None)
+    total = fsum(answer.sum_energy for answer in answers if answer.sum_energy is not None)
+    return round(total, _SUM_PLACES)
 
 
 def _clip_to(window: Window, answer: Series) -> Series:
@@ -194,8 +200,7 @@ def _mend_cut(rows: _Rows, cut: Cut, granularity: str, window: Window, answer: S
     if at is None:
         if before is None:
             return
-        at = before + 1
-        rows.insert_unknown(at, cut.at_s)
+        at = rows.insert_unknown(cut.at_s)
     energy = None
     if before is not None:
         energy = _register_difference(rows, before, at)

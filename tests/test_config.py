@@ -94,6 +94,7 @@ def test_loopback() -> None:
 def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """XDG where it is set, else the user's own."""
     assert config_path({"XDG_CONFIG_HOME": "/c"}) == Path("/c/copper/config.toml")
+    assert cache_dir({"COPPER_CACHE_DIR": "/d", "XDG_CACHE_HOME": "/k"}) == Path("/d")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert config_path({}) == tmp_path / ".config/copper/config.toml"

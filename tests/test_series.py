@@ -96,7 +96,9 @@ def test_merging_keeps_every_instant_once_and_every_known_amount(answers):
     merged = merge_series(given_)
     assert list(merged.times_s) == sorted({t for a in given_ for t in a.times_s})
     for time_s, energy in zip(merged.times_s, merged.energy, strict=True):
-        offered = [e for a in given_ for t, e in zip(a.times_s, a.energy, strict=True) if t == time_s]
+        offered = [
+            e for a in given_ for t, e in zip(a.times_s, a.energy, strict=True) if t == time_s
+        ]
         known = [e for e in offered if e is not None]
         assert energy == (known[0] if known else None)
 
@@ -115,6 +117,13 @@ def test_a_part_of_the_sum_is_no_sum():
     assert merge_series([some, make([(1, 2.0), (2, None)])]).sum_energy == 2.0
     assert merge_series([some, EMPTY]).sum_energy == 2.0
     assert merge_series([EMPTY, EMPTY]).sum_energy is None
+
+
+def test_sums_are_added_as_decimals_read():
+    """0.1 and 0.2 and 0.3 are 0.6, not 0.6000000000000001."""
+    answers = [make([(n, 1.0)], total) for n, total in enumerate((0.1, 0.2, 0.3))]
+    assert merge_series(answers).sum_energy == 0.6
+    assert merge_series([make([(0, 1.0)], 0.1), make([(1, 1.0)], 0.2)]).sum_energy == 0.3
 
 
 def test_the_type_is_the_first_that_is_said():
@@ -195,6 +204,8 @@ def test_the_sum_leaves_nothing_where_a_row_is_unknown():
     assert (series.energy[3], series.power[3]) == (None, None)
     missing = make([(at("2023-03-10T07:00"), 24.0), (MIDNIGHTS[1], 24.0)], 71.0)
     assert join_windows(plan, [missing, after]).energy[2] is None
+    short = make([(at("2023-03-10T07:00"), 24.0), (MIDNIGHTS[0], 24.0)], 71.0)
+    assert join_windows(plan, [short, after]).energy[2] is None
 
 
 def test_the_sum_is_read_alike_without_the_row_at_the_start():
@@ -220,7 +231,9 @@ def test_without_a_sum_the_odd_day_is_unknown():
 def test_the_clouds_own_odd_day_stays():
     """Where the window before the change reaches it, the cloud follows the local day; rows that
     lie outside a window are not its own."""
-    before = make([(MIDNIGHTS[0], 24.0, 0.0), (MIDNIGHTS[1], 24.0, 24.0), (MIDNIGHTS[2], 22.9, 47.0)])
+    before = make(
+        [(MIDNIGHTS[0], 24.0, 0.0), (MIDNIGHTS[1], 24.0, 24.0), (MIDNIGHTS[2], 22.9, 47.0)]
+    )
     after = make([(MIDNIGHTS[2], 22.9, 47.0), (LATER, 24.0, 71.0)])
     assert join_windows(SPRING, [before, after]).energy[2] == 22.9
     outside = make(

@@ -68,4 +68,6 @@ def partner(run: Run, handle: str) -> None:
     table = report_partner(run.context(profile=handle), handle, run.folder)
     run.show(table)
     run.say(f"Bundle: {Path(table.facts['bundle'])}")
+    if table.facts["missing_emails"]:
+        run.fail(f"{table.facts['missing_emails']} emails are still missing; try again later.")
     run.complete()

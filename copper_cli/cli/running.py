@@ -311,7 +311,7 @@ class Run:
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
         self._stack.enter_context(_without_proxy())
-        self._env = {**os.environ, **cloud.environment(), "XDG_CACHE_HOME": folder}
+        self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
 
 
 @contextmanager

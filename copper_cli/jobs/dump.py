@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -106,7 +107,8 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     """A row a day: meters with a file, rows in them, buckets to come.
 
     Writes NAME/DAY/ID.usage.csv and NAME/DAY/meter_summary.csv, then NAME.TODAY.zip of them
-    where nothing is missing; `facts["bundle"]` is its path, None where there is none.
+    where nothing is missing, with the days of earlier runs; `facts["bundle"]` is its path, None
+    where there is none.
     """
     before = context.session.calls_used
     folder = output.folder / request.name
@@ -117,18 +119,22 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     for file, outcome in zip(files, outcomes, strict=True):
         if outcome.state in ("fetched", "kept"):
             by_day[file.day].append((file, outcome))
-    members = {}
     for day in request.days():
         path = folder / day.isoformat() / SUMMARY
         write_whole(path, render_csv(_summary(by_day[day]), raw_cells=output.raw_cells))
-        for name in [*(file.part.name for file, _ in by_day[day]), f"{day}/{SUMMARY}"]:
-            members[f"{request.name}/{name}"] = folder / name
     facts = summarise(context, outcomes, before, noun="file", folder=folder) | {"bundle": None}
     if not facts["failed"]:
         bundle = output.folder / f"{request.name}.{context.today():%Y%m%d}.zip"
-        write_bundle(bundle, members)
+        write_bundle(bundle, _members(request.name, folder))
         facts["bundle"] = str(bundle)
     return Table(request.title(), _COLUMNS, [_row(d, by_day[d]) for d in request.days()], facts)
+
+
+def _members(name: str, folder: Path) -> dict[str, Path]:
+    """Every file of every day of the folder, also of days that earlier runs dumped."""
+    names = set(Folder.look(folder).names())
+    names |= {f"{found.partition('/')[0]}/{SUMMARY}" for found in names}
+    return {f"{name}/{one}": folder / one for one in sorted(names) if (folder / one).is_file()}
 
 
 def estimate_dump(context: Context, request: DumpRequest, output: Output) -> Table:

@@ -129,7 +129,7 @@ def _continue(context: Context, question: _Question, part: Window, answer: Serie
     if len(answers) > 2 and length == len(answers[1].times_s):
         context.spans.cut(question.granularity, length)
     merged = merge_series(answers)
-    return replace(merged, sum_energy=_sum_of_cut(merged, answers, part))
+    return replace(merged, sum_energy=_sum_of_cut(merged, answers, part, question.granularity))
 
 
 def _unanswered(
@@ -146,7 +146,9 @@ def _unanswered(
     return Window(datetime.fromtimestamp(last, UTC), part.end_utc)
 
 
-def _sum_of_cut(merged: Series, answers: list[Series], part: Window) -> float | None:
+def _sum_of_cut(
+    merged: Series, answers: list[Series], part: Window, granularity: str
+) -> float | None:
     """The sum over answers that each start where the one before was cut short.
 
     A cut answer's own sum may stand for the rows it brought or for all of what it was asked:
@@ -156,14 +158,14 @@ def _sum_of_cut(merged: Series, answers: list[Series], part: Window) -> float | 
     whole, total = sums[0], merged.sum_energy
     if whole is None or total is None:
         return None
-    brought = _brought(merged, int(part.start_utc.timestamp()))
+    brought = _brought(merged, int(part.start_utc.timestamp()), bucket_s(granularity))
     return whole if abs(whole - brought) < abs(total - brought) else total
 
 
-def _brought(series: Series, start_s: int) -> float:
-    """What rows after `start_s` say was used: by the register where an amount is missing."""
+def _brought(series: Series, start_s: int, step: int) -> float:
+    """What rows after `start_s` say was used: by the register where one of them is missing."""
     known = sum_rows(series, start_s)
-    if known is not None:
+    if known is not None and len(series.times_s) > (series.times_s[-1] - start_s) // step:
         return known
     registers = [value for value in series.value if value is not None]
     if len(registers) > 1 and registers[-1] >= registers[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ def summarise(
     context: Context, outcomes: Sequence[Outcome], calls_before: int, *, noun: str, folder: Path
 ) -> dict[str, Any]:
     """The facts of a whole download, as JSON shows them and the last lines say them."""
-    failed = [o for o in outcomes if o.state == "failed"]
+    # A meter that could not be had is said once, however many files it was to be.
+    failed = Counter((o.subject, o.reason) for o in outcomes if o.state == "failed")
     return {
         "noun": noun,
         "folder": str(folder),
@@ -64,7 +66,7 @@ def summarise(
         "kept": sum(1 for o in outcomes if o.state == "kept"),
         "empty": sum(1 for o in outcomes if o.state == "empty"),
         "to_come": sum(o.to_come for o in outcomes),
-        "failed": [{"id": o.subject, "reason": o.reason} for o in failed],
+        "failed": [{"id": i, "reason": r, "files": n} for (i, r), n in failed.items()],
         "files": sum(1 for o in outcomes if o.file and o.state in ("fetched", "kept")),
         "calls": context.session.calls_used - calls_before,
         "quota_left": quota_left(context),

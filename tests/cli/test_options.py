@@ -221,6 +221,7 @@ def test_a_sandbox_option_takes_nothing_of_the_users(
         monkeypatch.setenv(f"COPPER_{name}", "real")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "example.com")
+    monkeypatch.setenv("COPPER_CACHE_DIR", str(tmp_path / "mine"))
     ended = copper("--sandbox", "premise", "--format", "json")
     assert ended.code == 0, ended.err
     assert len(ended.json["rows"]) == 12
@@ -228,6 +229,7 @@ def test_a_sandbox_option_takes_nothing_of_the_users(
 
     assert os.environ["no_proxy"] == "example.com"
     assert not (tmp_path / "cache" / "copper").exists()
+    assert not (tmp_path / "mine").exists()
 
 
 def test_sandbox_runs_without_any_credentials(copper: Copper, work: Path) -> None:

@@ -116,9 +116,7 @@ def check_rows(cloud, meter, series, times, factor=1.0, tolerance=0.011):
         hours = (b - a) / 3600
         assert series.power[index] == pytest.approx(series.energy[index] / hours, abs=1e-4)
     assert series.sum_energy == pytest.approx((at[-1] - at[0]) * factor, abs=1e-6)
-    assert sum(series.energy[1:]) == pytest.approx(
-        series.sum_energy, abs=0.02 + 1e-4 * len(times)
-    )
+    assert sum(series.energy[1:]) == pytest.approx(series.sum_energy, abs=0.02 + 1e-4 * len(times))
     return at
 
 

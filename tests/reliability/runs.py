@@ -235,9 +235,7 @@ def _environ(request: requests.PreparedRequest) -> dict[str, Any]:
 def in_process(monkeypatch: Any, cloud: Sandbox) -> None:
     """From now on every session asks this cloud without a socket."""
 
-    def make_session(
-        timeout_s: float, session: requests.Session | None = None
-    ) -> requests.Session:
+    def make_session(timeout_s: float, session: requests.Session | None = None) -> requests.Session:
         session = session or requests.Session()
         session.mount("http://", InProcess(cloud.application))
         return session

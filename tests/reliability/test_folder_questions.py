@@ -114,9 +114,7 @@ def test_other_files_stay_untouched(cloud: Sandbox, user: Machine, tmp_path: Pat
     assert sorted(names) == sorted(REQUEST.file_name(one) for one in meter_ids(cloud))
 
 
-def test_meters_and_commands_share_a_folder(
-    cloud: Sandbox, user: Machine, tmp_path: Path
-) -> None:
+def test_meters_and_commands_share_a_folder(cloud: Sandbox, user: Machine, tmp_path: Path) -> None:
     """Meters asked one after the other and other commands add to the manifest; none loses an
     entry or a file, and the whole fetches what is missing alone."""
     user.download(tmp_path / "whole", REQUEST)

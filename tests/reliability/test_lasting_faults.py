@@ -141,7 +141,9 @@ def test_no_monthly_total_is_made_of_half_the_meters(
     failed and names the meter; every other line is as without the fault."""
     user = machine(cloud)
     month = date(2020, 12, 1)
-    whole = report_monthly(user.connect(jobs, use_cache=False), month, include_per_meter_sum=True).table
+    whole = report_monthly(
+        user.connect(jobs, use_cache=False), month, include_per_meter_sum=True
+    ).table
     broken = next(meter for meter in cloud.fleet.meters() if meter.type == "gas")
     cloud.faults.add(Fault(path=path_of(broken.id), times=None, **LASTING[fault]))
     table = report_monthly(user.connect(jobs), month, include_per_meter_sum=True).table
@@ -175,9 +177,7 @@ def test_no_water_verdict_is_made_of_one_side(
         whole = check_water_reversals(user.connect(), method="winter")
         assert len(whole.rows) >= 2
         premise = whole.rows[0][0]
-        broken = next(
-            m for m in cloud.fleet.meters() if m.premise_id == premise and m.type == side
-        )
+        broken = next(m for m in cloud.fleet.meters() if m.premise_id == premise and m.type == side)
         cloud.faults.add(Fault(path=path_of(broken.id), times=None))
         table = check_water_reversals(user.connect(), method="winter")
     assert [one["id"] for one in table.facts["failed"]] == [broken.id]

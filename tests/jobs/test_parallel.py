@@ -1,0 +1,134 @@
+"""Calls in flight: the first alone, the rest at once, and how they end."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+from copper_cli.jobs.parallel import run_parallel
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 40])
+def test_each_item_comes_once_with_its_result(jobs: int, count: int) -> None:
+    """Whatever the number of items and threads; the first item first."""
+    found = [(item, result()) for item, result in run_parallel(range(count), lambda n: n * n, jobs)]
+    assert sorted(found) == [(n, n * n) for n in range(count)]
+    assert not found or found[0] == (0, 0)
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_an_error_is_its_items_own(jobs: int) -> None:
+    """The others still come."""
+
+    def work(n: int) -> int:
+        if n % 2:
+            raise ValueError(n)
+        return n
+
+    good, bad = [], []
+    for item, result in run_parallel(range(10), work, jobs):
+        try:
+            good.append(result())
+        except ValueError:
+            bad.append(item)
+    assert (sorted(good), sorted(bad)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9])
+
+
+def test_the_first_runs_alone_the_rest_together() -> None:
+    """What the first learns saves the others; four then meet at a barrier."""
+    barrier = threading.Barrier(4, timeout=10)
+    running: list[int] = []
+
+    def work(n: int) -> int:
+        if n == 0:
+            assert running == []
+            running.append(n)
+            return n
+        assert running == [0]
+        barrier.wait()
+        return n
+
+    assert sorted(r() for _, r in run_parallel(range(5), work, 4)) == [0, 1, 2, 3, 4]
+
+
+def test_at_most_so_many_at_once() -> None:
+    """`jobs` threads, never more."""
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def work(n: int) -> int:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        with lock:
+            now[0] -= 1
+        return n
+
+    assert len(list(run_parallel(range(200), work, 3))) == 200
+    assert 1 <= most[0] <= 3
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_once_stopping_nothing_new_is_begun(jobs: int) -> None:
+    """What is in flight still comes, since its calls are paid for."""
+    begun: list[int] = []
+    taken: list[int] = []
+
+    def work(n: int) -> int:
+        begun.append(n)
+        return n
+
+    for item, result in run_parallel(range(1000), work, jobs, lambda: len(taken) >= 3):
+        assert result() == item
+        taken.append(item)
+    assert sorted(taken) == sorted(begun)
+    assert 3 <= len(taken) <= 3 + 2 * jobs
+
+
+def test_stopping_before_the_first() -> None:
+    """Nothing at all."""
+    assert list(run_parallel(range(5), lambda n: n, 4, lambda: True)) == []
+    assert list(run_parallel(range(5), lambda n: n, 1, lambda: True)) == []
+
+
+def test_a_consumer_that_leaves_waits_for_what_is_in_flight() -> None:
+    """No thread is left behind."""
+    before = threading.active_count()
+    for item, _ in run_parallel(range(100), lambda n: n, 4):
+        if item == 2:
+            break
+    import gc
+
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_a_second_ctrl_c_leaves_silent_threads_behind() -> None:
+    """KeyboardInterrupt while waiting for results does not wait for the threads."""
+    go_on = threading.Event()
+    checks: list[int] = []
+
+    def stopping() -> bool:
+        checks.append(1)
+        if len(checks) == 3:  # the pool's threads hang now
+            raise KeyboardInterrupt
+        return False
+
+    def work(n: int) -> int:
+        if n:
+            go_on.wait(30)
+        if n > 2:
+            raise CancelledError
+        return n
+
+    results = run_parallel(range(3), work, 2, stopping)
+    assert next(results)[0] == 0
+    checks.append(1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
