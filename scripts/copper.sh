@@ -18,8 +18,8 @@ run_copper() {
 # they may be another partner's, and that is said.
 use_handle() {
   case $1 in
-    "" | .* | -* | *[!A-Za-z0-9._-]*)
-      echo "$0: '$1' is not a handle; use letters, digits, . _ and -." >&2
+    "" | -* | *[!A-Za-z0-9_-]*)
+      echo "$0: '$1' is not a handle; use letters, digits, _ and -." >&2
       exit 2
       ;;
   esac
@@ -28,10 +28,14 @@ use_handle() {
     # shellcheck source=/dev/null
     . "./.envrc.$1"
     set +a
+    COPPER_PROFILE="" # what is exported now is this partner's
+    export COPPER_PROFILE
   elif has_profile "$1" || [ -z "${COPPER_CLIENT_ID:-}" ]; then
     profile=$1
   else
     echo "$0: no .envrc.$1 and no profile $1; using the exported credentials." >&2
+    COPPER_PROFILE=""
+    export COPPER_PROFILE
   fi
 }
 

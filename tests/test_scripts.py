@@ -122,7 +122,7 @@ def test_a_hostile_handle_is_refused(
     """Before anything is read, run or written: exit 2."""
     done = script(name, handle, *more)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is not a handle; use letters, digits, . _ and -." in done.stderr
+    assert "is not a handle; use letters, digits, _ and -." in done.stderr
     assert not (checkout / "generated").exists()
     assert not (checkout / "x").exists()
 
@@ -226,6 +226,20 @@ def test_partner_report(script: Script, checkout: Path, cloud: Sandbox) -> None:
             f"health_history.acme_1.{day}.csv",
         ]
     assert "prems created" in done.stdout
+
+
+def test_an_envrc_goes_before_a_profile_of_its_name(
+    script: Script, checkout: Path, cloud: Sandbox, tmp_path: Path
+) -> None:
+    """The vendor's file is what the scripts read first; nothing is said of other credentials."""
+    (checkout / ".envrc.acme").write_text(export(cloud))
+    (tmp_path / "config" / "copper").mkdir(parents=True)
+    (tmp_path / "config" / "copper" / "config.toml").write_text(
+        "[profile.acme]\nclient_id = 'wrong'\nenterprise_id = 'wrong'\nclient_secret_env = 'NO'\n"
+    )
+    done = script("partner_report.sh", "acme", XDG_CONFIG_HOME=str(tmp_path / "config"))
+    assert done.returncode == 0, done.stderr
+    assert "credentials" not in done.stderr
 
 
 # setup.sh, with a stand-in for pip

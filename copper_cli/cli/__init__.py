@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from copper_cli.cli.options import ProgramGroup
+from copper_cli.cli.options import InterruptedRunError, ProgramGroup, ReaderGoneError
 from copper_cli.errors import CopperError
 
 EXIT_BUG = 1
@@ -33,14 +34,6 @@ _COMMANDS = {
 }
 
 
-class _InterruptedError(Exception):
-    """Ctrl-C; click would print an empty line for a KeyboardInterrupt."""
-
-
-class _ReaderGoneError(Exception):
-    """Whoever read our output has gone; click would end the process as if it were a bug."""
-
-
 class RootGroup(ProgramGroup):
     """The program. Commands are imported when run, so that --help stays quick."""
 
@@ -55,15 +48,6 @@ class RootGroup(ProgramGroup):
         module = importlib.import_module(f"copper_cli.cli.{_COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
         return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but Ctrl-C and a closed pipe are for `run`, which has its own words."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise _InterruptedError from None
-        except BrokenPipeError:
-            raise _ReaderGoneError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One line each, without importing any."""
@@ -96,13 +80,20 @@ def root() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The program `copper`; ends the process with the exit code."""
-    _leave(run(root, list(sys.argv[1:] if argv is None else argv)))
+    _leave(_run_process(root, argv))
 
 
 def main_account(argv: Sequence[str] | None = None) -> NoReturn:
     """The program `copper-client`: the account branch alone."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    _leave(run(root, ["account", *arguments]))
+    from copper_cli.cli.account import account
+
+    _leave(_run_process(account, argv))
+
+
+def _run_process(command: click.Command, argv: Sequence[str] | None) -> int:
+    # A process manager's request to end is met as Ctrl-C is: what is in hand is finished.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run(command, list(sys.argv[1:] if argv is None else argv))
 
 
 def run(command: click.Command, arguments: list[str]) -> int:
@@ -119,9 +110,9 @@ def run(command: click.Command, arguments: list[str]) -> int:
         return _complain(error.format_message(), error.exit_code)
     except CopperError as error:
         return _complain(str(error), error.exit_code)
-    except (_InterruptedError, KeyboardInterrupt, click.Abort):
+    except (InterruptedRunError, KeyboardInterrupt, click.Abort):
         return _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
-    except (_ReaderGoneError, BrokenPipeError):
+    except (ReaderGoneError, BrokenPipeError):
         # Python must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE

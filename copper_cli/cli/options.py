@@ -165,8 +165,22 @@ def _keep_profile(ctx: click.Context, param: click.Parameter, value: str | None)
         profile = read_profile(value)
         root = ctx.find_root()
         defaults = {name.replace("-", "_"): v for name, v in profile.get("defaults", {}).items()}
+        if unknown := sorted(defaults.keys() - _settings(root.command, root)):
+            raise click.UsageError(
+                f"profile {value!r}: no option is called {unknown[0]!r}, which its defaults name."
+            )
         root.meta[_META + ".defaults"] = defaults
     return value
+
+
+def _settings(command: click.Command, ctx: click.Context) -> set[str]:
+    """The names of all options of a command and those below it, as a profile writes them."""
+    found = {param.setting for param in command.params if isinstance(param, Option)}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            if (inner := command.get_command(ctx, name)) is not None:
+                found |= _settings(inner, ctx)
+    return found
 
 
 def _program_option(*names: str, **attrs: Any) -> Option:
@@ -261,6 +275,14 @@ def program_options() -> list[click.Parameter]:
     ]
 
 
+class InterruptedRunError(Exception):
+    """Ctrl-C; click would print an empty line for a KeyboardInterrupt."""
+
+
+class ReaderGoneError(Exception):
+    """Whoever read our output has gone; click would end the process as if it were a bug."""
+
+
 class ProgramCommand(click.Command):
     """A command that takes the program's options besides its own."""
 
@@ -283,6 +305,15 @@ class ProgramGroup(click.Group):
     def __init__(self, *args: Any, **attrs: Any) -> None:
         super().__init__(*args, **attrs)
         self.params += program_options()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but Ctrl-C and a closed pipe are for the program, which has its words."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedRunError from None
+        except BrokenPipeError:
+            raise ReaderGoneError from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The group's own options first, the program's, then its commands."""

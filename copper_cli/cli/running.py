@@ -32,7 +32,7 @@ class Run:
     """What a command works with. Nothing is read or opened before it is needed."""
 
     def __init__(self, ctx: click.Context) -> None:
-        self.command = ctx.command_path.partition(" ")[2]
+        self.command = ctx.command_path.partition(" ")[2] or "account"
         self._ctx = ctx
         self._values = program_values(ctx)
         self._env: Mapping[str, str] = os.environ
@@ -95,13 +95,15 @@ class Run:
         """The partner's cloud, ready to be asked; closed when the run ends.
 
         `profile` is used where no other is named: it goes before exported credentials, which
-        may be another partner's, where there is such a profile.
+        may be another partner's, where there is such a profile. An empty COPPER_PROFILE says
+        that what is exported is this partner's.
         """
         from copper_cli.cloud.client import CloudClient
         from copper_cli.cloud.spans import SpanBook
         from copper_cli.jobs.context import CallCounter, Context
 
-        if profile and not self._values["profile"] and not self._values["sandbox"]:
+        named = self._values["profile"] or self._values["sandbox"] or "COPPER_PROFILE" in self._env
+        if profile and not named:
             self._values["profile"] = self._choose_profile(profile)
         settings = self.settings()
         counter = CallCounter()
@@ -178,6 +180,7 @@ class Run:
         """Do a download, or with --dry-run say what it would cost."""
         output = self.output(overwrite=overwrite)
         if dry_run:
+            self._values["quiet"] = False  # the estimate is all that was asked for
             self.show(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
@@ -244,7 +247,7 @@ class Run:
         if failed:
             noun = table.facts.get("noun", "part")
             raise IncompleteError(
-                f"{len(failed)} {noun}{'s' if len(failed) > 1 else ''} missing. "
+                f"{_count(len(failed), noun)} missing. "
                 "Run the same command again to fetch what is missing."
             )
         self.complete()
@@ -266,10 +269,10 @@ class Run:
         facts = table.facts
         noun = facts["noun"]
         kept = f" ({facts['kept']} kept from before)" if facts["kept"] else ""
-        come = f", {facts['to_come']} buckets to come" if facts["to_come"] else ""
+        come = f", {_count(facts['to_come'], 'bucket')} to come" if facts["to_come"] else ""
         self.say(
-            f"{facts['done']} {noun}s done{kept}, {facts['empty']} empty, "
-            f"{len(facts['failed'])} failed{come}. {facts['calls']} calls used; "
+            f"{_count(facts['done'], noun)} done{kept}, {facts['empty']} empty, "
+            f"{len(facts['failed'])} failed{come}. {_count(facts['calls'], 'call')} used; "
             f"quota left: {', '.join(f'{left} of {n}' for n, left in facts['quota_left'].items())}."
         )
         if facts["files"]:
@@ -312,6 +315,10 @@ class Run:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
         self._stack.enter_context(_without_proxy())
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def read_settings(
     profile = read_profile(values["profile"], env) if values.get("profile") else {}
     if values.get("sandbox"):
         profile = {}
+    exported = {"api_url": env.get("COPPER_API_URL"), "auth_url": env.get("COPPER_AUTH_URL")}
     found = _credentials(env, profile, profile_first=profile_first)
     if values.get("enterprise_id") and (enterprise_typed or not found["enterprise_id"]):
         found["enterprise_id"] = values["enterprise_id"]
@@ -61,8 +62,12 @@ def read_settings(
             f"{'it' if len(missing) == 1 else 'them'}, or name a profile (--profile), or try "
             f"`copper --sandbox {command}`."
         )
-    api_url = env.get("COPPER_API_URL") or profile.get("api_url") or DEFAULT_API_URL
-    auth_url = env.get("COPPER_AUTH_URL") or profile.get("auth_url") or DEFAULT_AUTH_URL
+    # Like the credentials: a secret must not go to a host that is another partner's.
+    places = (profile, exported) if profile_first else (exported, profile)
+    api_url, auth_url = (
+        places[0].get(name) or places[1].get(name) or default
+        for name, default in (("api_url", DEFAULT_API_URL), ("auth_url", DEFAULT_AUTH_URL))
+    )
     quota = values.get("quota") or profile.get("quota") or DEFAULT_QUOTA
     return Settings(
         api_url=check_url("COPPER_API_URL", api_url),

@@ -26,7 +26,7 @@ class Interruption:
 
 @contextmanager
 def catch_interrupt(on_first: Callable[[], None]) -> Iterator[Interruption]:
-    """While inside, the first Ctrl-C only calls `on_first` and sets `requested`.
+    """While inside, the first Ctrl-C (or SIGTERM) only calls `on_first` and sets `requested`.
 
     Signals reach the main thread alone; in any other nothing is changed.
     """
@@ -34,8 +34,10 @@ def catch_interrupt(on_first: Callable[[], None]) -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = signal.signal(signal.SIGINT, interruption.request)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interruption.request) for number in numbers}
     try:
         yield interruption
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -43,7 +43,7 @@ def show_cache(settings: Settings) -> Table:
 
 
 def _row(usage: LimitUsage) -> tuple[object, ...]:
-    free = [instant.astimezone() for instant in usage.next_free_utc]
+    free = [instant.astimezone().replace(microsecond=0) for instant in usage.next_free_utc]
     first, last = (free[0], free[-1]) if free else (None, None)
     return limit_text(usage.limit), usage.used, usage.left, first, last, dict(usage.by_command)
 

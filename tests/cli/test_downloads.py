@@ -240,7 +240,7 @@ def test_buckets_to_come_are_counted(serve: Callable[..., Sandbox], copper: Copp
     with time_machine.travel(NOW.timestamp(), tick=True):
         ended = copper("meter", "usage", "2022-03-28", "2022-03-29", "--meter-id", IDS[0])
     assert ended.code == 0, ended.err
-    assert "1 meters done, 0 empty, 0 failed, 12 buckets to come." in ended.err
+    assert "1 meter done, 0 empty, 0 failed, 12 buckets to come." in ended.err
 
 
 def test_readings_and_their_latest(cloud: Sandbox, copper: Copper, work: Path) -> None:

@@ -136,6 +136,7 @@ def test_copper_client_is_the_account_branch() -> None:
     assert done.returncode == 0
     assert "login" in done.stdout
     assert "what the meters of your own home measure now" in done.stdout
+    assert done.stdout.startswith("Usage: copper-client [OPTIONS] [COMMAND]")
 
 
 def test_options_name_their_defaults(copper: Copper) -> None:

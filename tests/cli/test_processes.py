@@ -78,6 +78,17 @@ def test_ctrl_c_while_a_list_hangs(cloud: Sandbox, work: Path) -> None:
     assert not list(work.iterdir())
 
 
+def test_a_request_to_terminate_is_met_as_ctrl_c_is(cloud: Sandbox, work: Path) -> None:
+    """A process manager's SIGTERM: exit 130, one line, no traceback."""
+    cloud.faults.add(Fault(kind="hang", path="/meter", seconds=60, times=None))
+    with started(*LINE) as process:
+        wait_until(lambda: cloud.token_calls > 0 and _is_hanging(cloud))
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert err == "copper: interrupted; the same command goes on from here.\n"
+
+
 def _is_hanging(cloud: Sandbox) -> bool:
     """True once the fault has been met (it is logged only when it ends)."""
     return any(entry.met for entry in cloud.faults._entries)

@@ -64,6 +64,25 @@ def test_a_typed_profile_goes_before_exported_credentials(settle: Callable[..., 
     assert found == ("id-acme", "secret-acme", "ent-acme")
 
 
+def test_a_typed_profile_s_secret_goes_to_its_own_host(
+    tmp_path: Path, write_config: WriteConfig
+) -> None:
+    """An exported address goes before an exported profile's, not before a typed one's."""
+    write_config(
+        "[profile.acme]\nclient_id = 'a'\nenterprise_id = 'e'\nclient_secret_env = 'S'\n"
+        "api_url = 'https://acme.example'\n"
+    )
+    env = {
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "S": "secret",
+        "COPPER_API_URL": "https://other.example",
+    }
+    values = VALUES | {"profile": "acme"}
+    typed = read_settings(values, env, command="premise", profile_first=True)
+    assert typed.api_url == "https://acme.example"
+    assert read_settings(values, env, command="premise").api_url == "https://other.example"
+
+
 def test_a_typed_enterprise_goes_before_all(settle: Callable[..., Any]) -> None:
     """Also where the same id happens to be exported."""
     env = {**EXPORTED, "ACME_SECRET": "s"}
@@ -165,6 +184,7 @@ def test_another_partners_enterprise(cloud: Sandbox, copper: Copper) -> None:
         ("[profile.nope]\nclientid = 'x'", "unknown key 'clientid'. Accepted: api_url,"),
         ("[profile.nope]\nclient_id = 3", "client_id has the wrong type"),
         ("[profile.nope]\ndefaults = 3", "defaults has the wrong type"),
+        ("[profile.nope.defaults]\noutputdir = 'x'", "no option is called 'outputdir'"),
     ],
 )
 def test_a_wrong_profile_is_a_usage_error(

@@ -1,0 +1,228 @@
+"""The quota over hours, nights and processes: never broken in any window, and all arrives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from copper_cli.cloud import session
+from copper_cli.cloud.quota import open_ledger
+from copper_cli.config import Limit
+from copper_cli.errors import QuotaSpentError
+from copper_cli.jobs.interval import SeriesRequest
+from copper_cli.sandbox import Sandbox, SandboxConfig
+
+from .runs import NOW, PLENTY, Clock, Machine, break_limits, in_process
+
+REQUEST = replace(PLENTY, baseline=False)
+DENVER = ZoneInfo("America/Denver")
+REAL = (Limit(100, 3600), Limit(1000, 86400))
+TEN = (Limit(10, 3600),)
+
+
+def call_instants(cloud: Sandbox) -> list[float]:
+    """When each call reached the cloud, by the cloud's own log."""
+    return [
+        datetime.fromisoformat(record.time).timestamp()
+        for record in cloud.log
+        if record.path.startswith("/api/")
+    ]
+
+
+def count_refused(cloud: Sandbox) -> int:
+    """Calls that the cloud answered with 429."""
+    return sum(record.status == 429 for record in cloud.log)
+
+
+@pytest.fixture
+def cloud(clock: Clock) -> Iterator[Sandbox]:
+    config = SandboxConfig(premises=12, quota="10/h", now=NOW, max_age=0)
+    with Sandbox(config, quota_clock=clock.now) as found:
+        yield found
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_without_waiting_what_was_fetched_is_written(
+    cloud: Sandbox, machine: Callable[[Sandbox], Machine], tmp_path: Path, jobs: int
+) -> None:
+    """--no-wait: ten calls an hour are two lists and eight meters, which are safe on disk when
+    the run ends with the time to go on; the same command hour after hour completes the folder."""
+    user = machine(cloud)
+    folder = tmp_path / "out"
+    done = 0
+    while True:
+        try:
+            table = user.download(folder, REQUEST, jobs=jobs, quota=TEN, wait=False)
+        except QuotaSpentError as error:
+            done += 8
+            files = json.loads((folder / "manifest.json").read_text())["files"]
+            assert len(list(folder.glob("*.csv"))) == len(files) == done
+            assert {entry["state"] for entry in files.values()} == {"fetched"}
+            assert error.exit_code == 5
+            free_s = error.resume_at_utc.timestamp() - user.clock.now_s
+            assert 3599 <= free_s <= 3610
+            user.clock.set(error.resume_at_utc)
+            continue
+        break
+    assert table.facts["complete"]
+    # The one that began later is not asked for.
+    assert table.facts["kept"] + table.facts["done"] - table.facts["kept"] == 24
+    assert count_refused(cloud) == 0
+    assert break_limits(call_instants(cloud), [(10, 3600)]) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_spent_quota_is_waited_for(
+    cloud: Sandbox, machine: Callable[[Sandbox], Machine], tmp_path: Path, jobs: int
+) -> None:
+    """One run waits as often as it must, breaks no window, and ends complete."""
+    user = machine(cloud)
+    table = user.download(tmp_path, REQUEST, jobs=jobs, quota=TEN)
+    assert table.facts["complete"]
+    assert len(list(tmp_path.glob("*.csv"))) == 24
+    assert user.clock.slept_s >= 2 * 3600
+    assert count_refused(cloud) == 0
+    assert break_limits(call_instants(cloud), [(10, 3600)]) == []
+
+
+def test_a_reserve_is_left_to_others(
+    cloud: Sandbox, machine: Callable[[Sandbox], Machine], tmp_path: Path
+) -> None:
+    """--reserve 3 of 10 an hour: seven calls are used, three are free for others at once."""
+    user = machine(cloud)
+    with pytest.raises(QuotaSpentError):
+        user.download(tmp_path, REQUEST, quota=TEN, wait=False, reserve=3)
+    assert cloud.calls == 7
+    ledger = open_ledger(user.settings(quota=TEN), clock=user.clock.now)
+    granted = [ledger.take("other") for _ in range(4)]
+    ledger.close()
+    assert granted[:3] == [0.0, 0.0, 0.0]
+    assert granted[3] > 0
+
+
+def test_a_quota_that_another_machine_spends_too_is_waited_for(
+    cloud: Sandbox, machine: Callable[[Sandbox], Machine], tmp_path: Path
+) -> None:
+    """Two machines share a client id and not the ledger: the cloud's 429 holds the second back
+    until calls are free; it loses nothing and gives no meter up."""
+    user = machine(cloud)
+    other = replace(user, cache_dir=tmp_path / "other cache")
+    with pytest.raises(QuotaSpentError):
+        other.download(tmp_path / "other", REQUEST, quota=TEN, wait=False)
+    table = user.download(tmp_path / "out", REQUEST, quota=TEN)
+    assert table.facts["complete"]
+    assert count_refused(cloud) >= 1
+    assert break_limits(_granted(cloud), [(10, 3600)]) == []
+
+
+def _granted(cloud: Sandbox) -> list[float]:
+    return [
+        datetime.fromisoformat(record.time).timestamp()
+        for record in cloud.log
+        if record.path.startswith("/api/") and record.status != 429
+    ]
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a month of nights need not do: look at the clock each second of a wait, and wait for
+    the disk after each of its files."""
+    monkeypatch.setattr(session, "SLICE_S", 900.0)
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
+def test_a_month_of_nights(
+    fast: None,
+    machine: Callable[[Sandbox], Machine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clock: Clock,
+) -> None:
+    """900 meters every night, yesterday's hours into a folder a night, under 100 an hour and
+    1000 a day: 27,000 calls, none refused, no window broken, every night complete and right,
+    over a clock change too."""
+    first = datetime(2021, 3, 1, 2, tzinfo=DENVER)
+    clock.now_s = first.timestamp()
+    config = SandboxConfig(premises=432, quota="100/h,1000/d", max_age=60)
+    cloud = Sandbox(config, clock=clock.instant, quota_clock=clock.now)
+    in_process(monkeypatch, cloud)
+    user = machine(cloud)
+    asked = [m.id for m in cloud.fleet.meters() if m.created_utc < first.astimezone(UTC)]
+    assert len(list(cloud.fleet.meters())) == 900
+    for night in range(30):
+        begin = first + timedelta(days=night)  # the same time of each local day
+        clock.set(begin)
+        assert clock.now_s == begin.timestamp(), "the night before took too long"
+        today = begin.date()
+        request = SeriesRequest("usage", today - timedelta(days=1), today, "hour")
+        folder = tmp_path / today.isoformat()
+        table = user.download(folder, request, jobs=1, quota=REAL)
+        assert table.facts["complete"]
+        assert table.facts["to_come"] == 0
+        assert table.facts["done"] >= len(asked)
+        for row in table.rows[night::97]:
+            _check_sum(cloud, folder, request, row)
+    assert count_refused(cloud) == 0
+    instants = call_instants(cloud)
+    assert len(instants) >= 30 * (len(asked) + 2)
+    assert break_limits(instants, [(100, 3600), (1000, 86400)]) == []
+
+
+def test_a_job_too_big_for_a_day(
+    fast: None,
+    machine: Callable[[Sandbox], Machine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clock: Clock,
+) -> None:
+    """2,000 meters by an hourly cron job with --no-wait: every run but the last ends for want of
+    calls (5) with its files safe, the third day completes, and no call was refused."""
+    config = SandboxConfig(premises=960, quota="100/h,1000/d", now=NOW, max_age=60)
+    cloud = Sandbox(config, quota_clock=clock.now)
+    in_process(monkeypatch, cloud)
+    user = machine(cloud)
+    begin = clock.instant()
+    folder = tmp_path / "out"
+    counts = [0]
+    for hour in range(72):
+        # Cron is never quite in time.
+        clock.set(begin + timedelta(hours=hour, seconds=5 * hour))
+        try:
+            table = user.download(folder, REQUEST, quota=REAL, wait=False)
+        except QuotaSpentError as error:
+            assert error.exit_code == 5
+            counts.append(len(list(folder.glob("*.csv"))) if folder.exists() else 0)
+            assert counts[-1] >= counts[-2]
+            continue
+        break
+    assert table.facts["complete"]
+    assert 48 <= hour < 72
+    assert table.facts["done"] == len(list(folder.glob("*.csv"))) > 1900
+    for row in table.rows[::97]:
+        _check_sum(cloud, folder, REQUEST, row)
+    assert count_refused(cloud) == 0
+    assert break_limits(call_instants(cloud), [(100, 3600), (1000, 86400)]) == []
+
+
+def _check_sum(cloud: Sandbox, folder: Path, request: SeriesRequest, row: object) -> None:
+    """A file's sum and rows are those of the register at the two local midnights."""
+    meter_id, _, total, *_ = row  # type: ignore[misc]
+    ends = [
+        datetime(day.year, day.month, day.day, tzinfo=DENVER)
+        for day in (request.start, request.end)
+    ]
+    created = cloud.fleet.find_meter(meter_id).created_utc  # type: ignore[union-attr]
+    if created > ends[0]:
+        return
+    at = [cloud.fleet.register_at(meter_id, end) for end in ends]
+    assert total == pytest.approx(at[1] - at[0], abs=1e-6)
+    lines = (folder / request.file_name(meter_id)).read_text().splitlines()
+    hours = (ends[1].astimezone(UTC) - ends[0].astimezone(UTC)) / timedelta(hours=1)
+    # A header, the summary, and the row at START too.
+    assert len(lines) == 2 + hours + 1
