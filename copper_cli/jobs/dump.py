@@ -21,6 +21,7 @@ from copper_cli.jobs.interval import (
     count_meter_calls,
     fetch_meter,
     judge_series,
+    open_draft,
     plan_downloads,
     series_file,
 )
@@ -170,7 +171,7 @@ def _fetch_whole(
     context: Context, whole: SeriesRequest, planned: Planned, folder: Folder
 ) -> MeterSeries:
     """The whole range: one call costs no more than one for the days that are missing."""
-    return fetch_meter(context, whole, planned)
+    return fetch_meter(context, whole, planned, open_draft(folder, whole, planned))
 
 
 def _day_file(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from copper_cli.cloud.client import LATE_S
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
@@ -18,6 +19,7 @@ from copper_cli.series import (
     merge_series,
     sum_rows,
 )
+from copper_cli.write.draft import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,20 @@ class _Question:
     meter_id: str
     kind: SeriesKind
     granularity: str
+    draft: Draft | None
+
+    def recall(self, rest: Window) -> tuple[Window, Series] | None:
+        """What an earlier run was answered to a call from the same instant on."""
+        found = self.draft.find(self.kind, _seconds(rest.start_utc)) if self.draft else None
+        if found is None or found[0] > _seconds(rest.end_utc):
+            return None
+        return Window(rest.start_utc, datetime.fromtimestamp(found[0], UTC)), found[1]
+
+    def note(self, part: Window, answer: Series, now_s: float) -> None:
+        """Have an answer kept for the next run, where nothing in it can still change."""
+        is_old = part.end_utc.timestamp() <= now_s - LATE_S
+        if self.draft and (is_old or None not in answer.energy[1:]):
+            self.draft.add(self.kind, _seconds(part.start_utc), _seconds(part.end_utc), answer)
 
 
 def fetch_series(
@@ -35,14 +51,16 @@ def fetch_series(
     kind: SeriesKind,
     plan: SeriesPlan,
     known: Series | None = None,
+    draft: Draft | None = None,
 ) -> Series:
     """The rows of a whole plan, whatever span the cloud allows a call.
 
     A window refused with 400 is asked in smaller parts; an answer that ends before its window
     (and before now) is continued until a call brings no later row. Rows `known` from an earlier
-    run are not asked for again: it goes on from the last of them. Raises what the cloud raises.
+    run are not asked for again: it goes on from the last of them; nor are the answers in `draft`,
+    to which those of this run are added. Raises what the cloud raises.
     """
-    question = _Question(meter_id, kind, plan.granularity)
+    question = _Question(meter_id, kind, plan.granularity, draft)
     if known is None or not known.times_s or plan.granularity == "month":
         # Months counted from a later start may end on other days: see plan._month_cuts.
         answers = [_fetch_window(context, question, window) for window in plan.windows]
@@ -93,6 +111,11 @@ def _fetch_window(context: Context, question: _Question, window: Window) -> Seri
     answers: list[Series] = []
     rest, refused = window, 0
     while rest.start_utc < window.end_utc:
+        if recalled := question.recall(rest):
+            part, answer = recalled
+            answers.append(answer)
+            rest = Window(part.end_utc, window.end_utc)
+            continue
         allowed = spans.after_refusal(granularity, refused) if refused else spans.limit(granularity)
         part = split_window(rest, granularity, min(MAX_ROWS, allowed or MAX_ROWS))[0]
         rows = rows_in(part, granularity)
@@ -107,6 +130,7 @@ def _fetch_window(context: Context, question: _Question, window: Window) -> Seri
             spans.refused(granularity, refused)
             refused = 0
         answers.append(_continue(context, question, part, answer))
+        question.note(part, answers[-1], context.now())
         rest = Window(part.end_utc, window.end_utc)
     return merge_series(answers)
 
@@ -195,3 +219,7 @@ def count_calls(context: Context, meter_id: str, kind: SeriesKind, plan: SeriesP
         calls += 1
         cached += context.client.is_series_cached(meter_id, kind, beyond, plan.granularity)
     return Cost(calls, cached)
+
+
+def _seconds(instant: datetime) -> int:
+    return int(instant.timestamp())

@@ -19,6 +19,7 @@ from copper_cli.plan import SeriesPlan, plan_series
 from copper_cli.records import Column, Meter, Series, SeriesKind, Table
 from copper_cli.series import clip_series, count_to_come, has_values
 from copper_cli.units import standard_unit
+from copper_cli.write.draft import Draft
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import Layout, SeriesFile, render_series
 from copper_cli.write.manifest import Folder, Question
@@ -157,19 +158,40 @@ def plan_downloads(context: Context, request: SeriesRequest) -> list[Planned]:
 
 
 def fetch_meter(
-    context: Context, request: SeriesRequest, planned: Planned, known: Reread | None = None
+    context: Context,
+    request: SeriesRequest,
+    planned: Planned,
+    draft: Draft,
+    known: Reread | None = None,
 ) -> MeterSeries:
     """All rows of one meter, and its baseline where that is asked for.
 
-    Rows `known` from an earlier run are not asked for again.
+    Rows `known` from an earlier run and answers in the draft are not asked for again. Where it
+    cannot be finished, the draft is kept.
     """
+    try:
+        got = _fetch_meter(context, request, planned, draft, known)
+    except BaseException:
+        draft.save()
+        raise
+    draft.discard()
+    return got
+
+
+def _fetch_meter(
+    context: Context,
+    request: SeriesRequest,
+    planned: Planned,
+    draft: Draft,
+    known: Reread | None,
+) -> MeterSeries:
     meter_id, plan = planned.meter.id, planned.plan
     own = known.series if known else None
-    series = fetch_series(context, meter_id, request.kind, plan, own)
+    series = fetch_series(context, meter_id, request.kind, plan, own, draft)
     baseline = None
     if request.baseline:
         old = known.baseline if known else None
-        baseline = fetch_series(context, meter_id, "baseline-series", plan, old)
+        baseline = fetch_series(context, meter_id, "baseline-series", plan, old, draft)
     return MeterSeries(planned, series, baseline)
 
 
@@ -211,11 +233,21 @@ def _job(context: Context, request: SeriesRequest, output: Output, planned: Plan
         subject=planned.meter.id,
         windows=planned.plan.windows,
         fetch=lambda folder: fetch_meter(
-            context, request, planned, _read_known(folder, part, request, planned)
+            context,
+            request,
+            planned,
+            open_draft(folder, request, planned),
+            _read_known(folder, part, request, planned),
         ),
         cost=partial(count_meter_calls, context, request, planned),
         parts=[part],
     )
+
+
+def open_draft(folder: Folder, request: SeriesRequest, planned: Planned) -> Draft:
+    """What earlier runs were answered for a meter they could not finish."""
+    meter_id = planned.meter.id
+    return Draft(folder.path / request.file_name(meter_id), [meter_id, request.granularity])
 
 
 def _read_known(
