@@ -65,14 +65,14 @@ class SpanBook:
     def after_refusal(self, granularity: str, rows: int) -> int:
         """How many rows to try where a call for `rows` was refused; less than `rows`.
 
-        The most that is known to be granted, else a quarter: what lies between is searched
-        once a call has shown that the length was what the cloud minded.
+        The most that is known to be granted, else half: what lies between is searched once a
+        call has shown that the length was what the cloud minded.
         """
         with self._lock:
             span = self._spans.get(granularity)
             if span is not None and 1 < span.allowed < rows:
                 return span.allowed
-            return max(2, rows // 4)
+            return max(2, (rows + 1) // 2)
 
     def accepted(self, granularity: str, rows: int) -> None:
         """A call for this many rows was answered."""

@@ -96,14 +96,14 @@ def test_without_a_file_it_learns_for_this_run(tmp_path, clock):
         assert book.limit("hour") == 5
 
 
-def test_after_a_refusal_comes_what_was_granted_else_a_quarter(book):
+def test_after_a_refusal_comes_what_was_granted_else_half(book):
     """500 of 1000 are known to be granted; of 400 nothing is known but that they are refused."""
-    assert book.after_refusal("hour", 1000) == 250
+    assert book.after_refusal("hour", 1000) == 500
     book.accepted("hour", 500)
     assert book.after_refusal("hour", 1000) == 500
-    assert book.after_refusal("hour", 500) == 125
+    assert book.after_refusal("hour", 500) == 250
     assert book.after_refusal("hour", 3) == 2
-    assert book.after_refusal("day", 1000) == 250
+    assert book.after_refusal("day", 1000) == 500
 
 
 def test_after_a_refusal_fewer_rows_are_asked_always(book):

@@ -18,7 +18,7 @@ from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
 from copper_cli.jobs.context import CallCounter, Context, Output, Silent
 from copper_cli.jobs.interval import SeriesRequest, download_series
-from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 
 NOON = datetime(2022, 3, 10, 19, 30, tzinfo=UTC)
 LATER = datetime(2022, 3, 16, 7, 0, tzinfo=UTC)
@@ -69,9 +69,9 @@ def connect(cloud: Sandbox, clock: Now, tmp_path: Path) -> Iterator[Callable[[],
                 CloudSession(
                     settings,
                     clock=clock,
-                    on_event=lambda event: counter.add()
-                    if not getattr(event, "from_cache", True)
-                    else None,
+                    on_event=lambda event: (
+                        counter.add() if not getattr(event, "from_cache", True) else None
+                    ),
                 )
             )
             client = CloudClient(session, settings.enterprise_id)
@@ -145,3 +145,32 @@ def test_nothing_is_asked_before_the_next_bucket_is_filled(
 def _cells(path: Path) -> list[list[str]]:
     with path.open(newline="") as stream:
         return list(csv.reader(stream))
+
+
+def test_a_meter_that_could_not_be_finished_is_taken_up_where_it_stopped(
+    connect: Callable[[], Context], cloud: Sandbox, clock: Now, tmp_path: Path
+) -> None:
+    """Eight windows, the sixth refused for want of permission: the next run asks only for the
+    last three, and the folder ends as if nothing had happened."""
+    clock.instant = datetime(2022, 3, 30, tzinfo=UTC)
+    meter = next(iter(cloud.fleet.meters())).id
+    request = SeriesRequest(
+        "usage", date(2022, 3, 1), date(2022, 3, 9), "hour", meter_ids=(meter,), step_days=1
+    )
+    cloud.faults.add(Fault.parse("status=418,path=/usage,skip=5,times=1"))
+    first = download_series(connect(), request, Output(tmp_path / "out"))
+    assert [one["id"] for one in first.facts["failed"]] == [meter]
+    assert not list((tmp_path / "out").glob("*.usage.csv"))
+    asked = len(_asked(cloud))
+    second = download_series(connect(), request, Output(tmp_path / "out"))
+    assert second.facts["complete"]
+    assert len(_asked(cloud)) - asked == 3
+    download_series(connect(), request, Output(tmp_path / "whole"))
+    name = f"{meter.replace(':', '_')}.usage.csv"
+    whole = (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "out" / name).read_bytes() == whole
+    assert not list((tmp_path / "out").glob(".*.draft"))
+
+
+def _asked(cloud: Sandbox) -> list[str]:
+    return [r.query for r in cloud.log if "/usage" in r.path]
