@@ -214,16 +214,22 @@ def readings(
     show_default=True,
     help="Which season the last 30 days were.",
 )
+@DRY_RUN
 @pass_run
-def check_for_water_reversals(run: Run, check_limit: int | None, method: Any) -> None:
+def check_for_water_reversals(
+    run: Run, check_limit: int | None, method: Any, dry_run: bool
+) -> None:
     """List premises whose indoor and outdoor water meters may be swapped.
 
     \b
     Example:
       copper meter check-for-water-reversals --method winter
     """
-    from copper_cli.jobs.reversals import check_water_reversals
+    from copper_cli.jobs.reversals import check_water_reversals, estimate_water_reversals
 
+    if dry_run:
+        run.show_estimate(estimate_water_reversals(run.context(), check_limit=check_limit))
+        return
     table = check_water_reversals(run.context(), method=method, check_limit=check_limit)
     run.show(table)
     run.finish(table)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from copper_cli.cli.options import MONTH, ProgramGroup, option
+from copper_cli.cli.options import DRY_RUN, MONTH, ProgramGroup, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -19,8 +19,9 @@ def report() -> None:
 @report.command()
 @click.argument("month", type=MONTH, metavar="YYYY-MM")
 @option("--include-per-meter-sum", is_flag=True, help="Add up each meter too: one call a meter.")
+@DRY_RUN
 @pass_run
-def monthly(run: Run, month: date, include_per_meter_sum: bool) -> None:
+def monthly(run: Run, month: date, include_per_meter_sum: bool, dry_run: bool) -> None:
     """Count homes and meters of a month, and what they used; the notes go to readme.txt.
 
     \b
@@ -28,8 +29,13 @@ def monthly(run: Run, month: date, include_per_meter_sum: bool) -> None:
       copper report monthly 2021-09
       copper report monthly 2021-09 --include-per-meter-sum --csv-output-file september.csv
     """
-    from copper_cli.jobs.monthly import report_monthly
+    from copper_cli.jobs.monthly import estimate_monthly, report_monthly
 
+    if dry_run:
+        run.show_estimate(
+            estimate_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
+        )
+        return
     found = report_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
     run.show(found.table)
     run.show_legend(found.legend, "readme.txt")

@@ -180,8 +180,7 @@ class Run:
         """Do a download, or with --dry-run say what it would cost."""
         output = self.output(overwrite=overwrite)
         if dry_run:
-            self._values["quiet"] = False  # the estimate is all that was asked for
-            self.show(estimate(self.context(), request, output))
+            self.show_estimate(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
         self.show(table)
@@ -236,6 +235,11 @@ class Run:
         lines = tables.render_csv(table, raw_cells=raw) if as_csv else tables.render_ndjson(table)
         for chunk in lines:
             click.echo(chunk, nl=False)
+
+    def show_estimate(self, table: Table) -> None:
+        """What --dry-run shows, with --quiet too: it is all that was asked for."""
+        self._values["quiet"] = False
+        self.show(table)
 
     def finish(self, table: Table) -> None:
         """Say how a job ended; IncompleteError where some of it is missing."""

@@ -154,12 +154,25 @@ class CloudClient:
 
         ASSUMED: that case is a 400 or 404. Check: ask for a type the enterprise does not have.
         """
-        params = {"granularity": granularity, **window_params(window), "meter_type": meter_type}
         try:
-            body = self._session.get_json(f"{self._root}/aggregate/usage", params)
+            body = self._session.get_json(
+                *self._aggregate_question(meter_type, window, granularity)
+            )
         except (BadRequestError, NotFoundError):
             return None
         return parse.parse_aggregate(body, f"the use of all {meter_type} meters")
+
+    def is_aggregate_cached(
+        self, meter_type: str, window: Window, *, granularity: str = "month"
+    ) -> bool:
+        """True where fetch_aggregate would need no call."""
+        return self._session.is_cached(*self._aggregate_question(meter_type, window, granularity))
+
+    def _aggregate_question(
+        self, meter_type: str, window: Window, granularity: str
+    ) -> tuple[str, dict[str, str | int]]:
+        params = {"granularity": granularity, **window_params(window), "meter_type": meter_type}
+        return f"{self._root}/aggregate/usage", params
 
     def _meter(self, meter_id: str) -> str:
         return f"{self._root}/meter/{quote_segment(meter_id, 'meter')}"

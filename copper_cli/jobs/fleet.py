@@ -71,10 +71,18 @@ def read_zone(name: str | None) -> ZoneInfo | None:
 class Zones:
     """The zone of each meter: the one asked for, else its premise's, else its location's."""
 
-    def __init__(self, context: Context, forced: ZoneInfo | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        forced: ZoneInfo | None = None,
+        *,
+        premises: Iterable[Premise] | None = None,
+    ) -> None:
         self._context = context
         self._forced = forced
         self._premises: Mapping[str, Premise] | None = None
+        if premises is not None:  # the job has the list already: it is asked for once
+            self._premises = {premise.id: premise for premise in premises}
 
     def of(self, meter: Meter) -> ZoneInfo:
         """The meter's zone. One list call for all; a `location` call only where that is mute.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from math import fsum
 from typing import Any
@@ -13,9 +13,11 @@ from dateutil.relativedelta import relativedelta
 
 from copper_cli.errors import CopperError, QuotaSpentError
 from copper_cli.jobs.context import Context
-from copper_cli.jobs.fetch import fetch_series
+from copper_cli.jobs.estimate import Estimate, estimate_table
+from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.fleet import Zones, ask_each, created_by, read_zone, sort_premises
-from copper_cli.plan import local_midnight, plan_series
+from copper_cli.jobs.outcome import Cost
+from copper_cli.plan import SeriesPlan, local_midnight, plan_series
 from copper_cli.records import Column, Meter, Premise, Table, Window
 from copper_cli.units import standard_unit
 
@@ -52,13 +54,11 @@ def report_monthly(
     `facts["failed"]` says so.
     """
     before = context.session.calls_used
-    premises = sort_premises(context.client.fetch_premises())
-    meters = context.client.fetch_meters(with_history=False)
-    window = _month_window(month, premises)
-    meters = created_by(meters, window.end_utc)
+    premises, meters, window = _fetch_lists(context, month)
     homes = [p for p in premises if p.created_utc is None or p.created_utc < window.end_utc]
     failed: list[dict[str, Any]] = []
-    sums = _per_meter_sums(context, month, meters, failed) if include_per_meter_sum else {}
+    zones = Zones(context, premises=premises)
+    sums = _per_meter_sums(context, month, meters, zones, failed) if include_per_meter_sum else {}
     rows: list[Sequence[Any]] = [
         ("total homes", len(homes), None, 1),
         ("total meters", len(meters), None, 1),
@@ -74,6 +74,31 @@ def report_monthly(
     facts = {"failed": failed, "calls": context.session.calls_used - before, "noun": "part"}
     legend = Table("Notes", (Column("Note", "note"), Column("Description", "description")), LEGEND)
     return MonthlyReport(Table(f"Monthly report for {month:%Y-%m}", _COLUMNS, rows, facts), legend)
+
+
+def estimate_monthly(
+    context: Context, month: date, *, include_per_meter_sum: bool = False
+) -> Table:
+    """What report_monthly would cost beyond its lists; no other call is made."""
+    premises, meters, window = _fetch_lists(context, month)
+    zones = Zones(context, premises=premises)
+    kinds = {m.type for m in meters}
+    cached = sum(context.client.is_aggregate_cached(kind, window) for kind in kinds)
+    cost = Cost(len(kinds), cached)
+    if include_per_meter_sum:
+        for meter in meters:
+            plan = _plan_sum(month, meter, zones.of(meter))
+            cost += count_calls(context, meter.id, "usage", plan)
+    estimate = Estimate(cost, 0, 0, len(meters))
+    return estimate_table(context, f"Monthly report for {month:%Y-%m}", "meters", estimate)
+
+
+def _fetch_lists(context: Context, month: date) -> tuple[list[Premise], list[Meter], Window]:
+    """Premises, oldest first; the meters created by the month's end; the month."""
+    premises = sort_premises(context.client.fetch_premises())
+    window = _month_window(month, premises)
+    meters = context.client.fetch_meters(with_history=False)
+    return premises, created_by(meters, window.end_utc), window
 
 
 def _month_window(month: date, premises: Sequence[Premise]) -> Window:
@@ -99,19 +124,27 @@ def _aggregate(
 
 
 def _per_meter_sums(
-    context: Context, month: date, meters: Sequence[Meter], failed: list[dict[str, Any]]
+    context: Context,
+    month: date,
+    meters: Sequence[Meter],
+    zones: Zones,
+    failed: list[dict[str, Any]],
 ) -> dict[str, float]:
     """The sum of all meters' own sums, by type; a type of which one failed is left out."""
-    zones = Zones(context, None)
-    planned = [(m, zones.of(m)) for m in meters]
-    end = month + relativedelta(months=1)
+    planned = [(m, _plan_sum(month, m, zones.of(m))) for m in meters]
 
-    def fetch(item: tuple[Meter, ZoneInfo]) -> float:
-        meter, zone = item
-        plan = plan_series(month, end, zone, "month", created_utc=meter.created_utc)
+    def fetch(item: tuple[Meter, SeriesPlan]) -> float:
+        meter, plan = item
         return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
 
     found, refused = ask_each(context, planned, fetch)
     failed += [{"id": meter.id, "reason": str(error)} for meter, error in refused]
     kinds = {m.type for m in meters} - {meter.type for meter, _ in refused}
     return {kind: fsum(found[m.id] for m in meters if m.type == kind) for kind in kinds}
+
+
+def _plan_sum(month: date, meter: Meter, zone: ZoneInfo) -> SeriesPlan:
+    """The month in one window: its sum is wanted, not its rows."""
+    end = month + relativedelta(months=1)
+    plan = plan_series(month, end, zone, "hour", created_utc=meter.created_utc)
+    return replace(plan, granularity="month")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import fsum
 from typing import Any, Literal
 
 from copper_cli.jobs.context import Context
-from copper_cli.jobs.fetch import fetch_series
+from copper_cli.jobs.estimate import Estimate, estimate_table
+from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.fleet import Zones, ask_each
+from copper_cli.jobs.outcome import Cost
 from copper_cli.plan import SeriesPlan, local_midnight
-from copper_cli.records import Column, Meter, Table, Window
+from copper_cli.records import Column, Meter, Premise, Table, Window
 
 Method = Literal["summer", "winter"]
 
@@ -46,12 +49,10 @@ def check_water_reversals(
     which a meter could not be had is left out, and `facts["failed"]` says so.
     """
     before = context.session.calls_used
-    heard = [r.meter_id for r in context.client.fetch_bulk() if r.meter_type in _SIDES]
-    heard = heard[:check_limit] if check_limit is not None else heard
-    by_id = {m.id: m for m in context.client.fetch_meters(with_history=False)}
-    meters = [by_id[i] for i in heard if i in by_id]
+    meters = _heard_meters(context, check_limit)
+    by_id = {m.id: m for m in meters}
     premises = {p.id: p for p in context.client.fetch_premises()}
-    usage, failed = _usage(context, meters)
+    usage, failed = _usage(context, _plan(context, meters, premises.values()))
     broken = {by_id[f["id"]].premise_id for f in failed}
     sides: dict[str | None, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for meter in meters:
@@ -74,10 +75,33 @@ def check_water_reversals(
     return Table("Suspect water meter reversals", columns, rows, facts)
 
 
-def _usage(context: Context, meters: list[Meter]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def estimate_water_reversals(context: Context, *, check_limit: int | None = None) -> Table:
+    """What check_water_reversals would cost beyond its lists; no other call is made."""
+    meters = _heard_meters(context, check_limit)
+    plans = _plan(context, meters, context.client.fetch_premises())
+    costs = [count_calls(context, meter.id, "usage", plan) for meter, plan in plans]
+    estimate = Estimate(sum(costs, Cost(0, 0)), 0, 0, len(meters))
+    return estimate_table(context, "Suspect water meter reversals", "meters", estimate)
+
+
+def _heard_meters(context: Context, check_limit: int | None) -> list[Meter]:
+    """The first so many water meters of either side that were heard recently."""
+    heard = [r.meter_id for r in context.client.fetch_bulk() if r.meter_type in _SIDES]
+    by_id = {m.id: m for m in context.client.fetch_meters(with_history=False)}
+    return [by_id[i] for i in heard[:check_limit] if i in by_id]
+
+
+def _plan(
+    context: Context, meters: Sequence[Meter], premises: Iterable[Premise]
+) -> list[tuple[Meter, SeriesPlan]]:
+    zones = Zones(context, premises=premises)
+    return [(m, _last_days(context, zones, m)) for m in meters]
+
+
+def _usage(
+    context: Context, plans: Sequence[tuple[Meter, SeriesPlan]]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """What each meter used: 30 × 24 hours from its local midnight 30 days before today."""
-    zones = Zones(context, None)
-    plans = [(m, _last_days(context, zones, m)) for m in meters]
 
     def fetch(item: tuple[Meter, SeriesPlan]) -> float:
         meter, plan = item

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -30,6 +32,7 @@ NOW = datetime(2021, 2, 1, 7, 0, tzinfo=UTC)
 UNLIMITED = (Limit(1_000_000, 3600),)
 PLENTY = SeriesRequest("usage", date(2021, 1, 10), date(2021, 1, 14), "hour", baseline=True)
 """Four days with their baseline: the job that most tests here do."""
+PROGRAM = str(Path(sys.executable).with_name("copper"))
 HOUSEKEEPING = {".copper.lock", ".manifest.stamps"}
 
 
@@ -132,6 +135,17 @@ class Machine:
             return download_series(context, request, Output(folder, overwrite=overwrite))
         finally:
             context.session.close()
+
+
+def program_environment(cloud: Sandbox, home: Path) -> dict[str, str]:
+    """The variables of a user who has nothing but this cloud's credentials."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    folders = {
+        "HOME": str(home / "home"),
+        "XDG_CACHE_HOME": str(home / "their cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+    }
+    return {**kept, **folders, **cloud.environment()}
 
 
 def meter_ids(cloud: Sandbox) -> list[str]:
