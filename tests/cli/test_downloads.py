@@ -306,6 +306,28 @@ def test_a_dry_run_counts_and_spends_nothing(
     assert plan(after) == {"calls": calls, "cached": 0, "kept": calls, "to_ask": 0}
 
 
+@pytest.mark.parametrize(
+    ("line", "calls"),
+    [
+        ("report monthly 2021-03", 4),
+        ("report monthly 2021-03 --include-per-meter-sum", 8),
+        ("meter check-for-water-reversals", 0),
+    ],
+)
+def test_a_dry_run_of_a_report_counts_and_spends_nothing(
+    cloud: Sandbox, copper: Copper, line: str, calls: int
+) -> None:
+    """Four meters of four types, none of them for one side's water; each list once."""
+    ended = copper(*line.split(), "--dry-run", "--quiet", "--format", "json")
+    assert plan(ended) == {"calls": calls, "cached": 0, "kept": 0, "to_ask": calls}
+    lists = len(asked(cloud))
+    assert lists == len(set(asked(cloud)))
+    assert copper(*line.split(), "--no-cache").code == 0
+    assert len(asked(cloud)) - 2 * lists == calls
+    again = plan(copper(*line.split(), "--dry-run", "--format", "json"))
+    assert again == {"calls": calls, "cached": 0, "kept": 0, "to_ask": calls}
+
+
 def test_a_dry_run_knows_what_the_cache_holds(cloud: Sandbox, copper: Copper) -> None:
     """Into another folder the same question is answered by the cache."""
     for line in (
