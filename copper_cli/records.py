@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+LATE_S = 2 * 86400
+"""ASSUMED: a bucket older than this that is still null stays null. Check: ask again, days later,
+for a window that held nulls, and see whether any were filled."""
+
 SeriesKind = Literal["usage", "baseline-series", "average-series"]
 
 

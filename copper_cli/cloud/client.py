@@ -11,6 +11,7 @@ from copper_cli.cloud import parse
 from copper_cli.cloud.session import CloudSession, reuse_always
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
 from copper_cli.records import (
+    LATE_S,
     Aggregate,
     BulkReading,
     Gateway,
@@ -26,9 +27,6 @@ from copper_cli.records import (
 
 DEFAULT_QUERY_LIMIT = 1000
 """The cloud's own page length, left out of the question."""
-LATE_S = 2 * 86400
-"""ASSUMED: a bucket older than this that is still null stays null. Check: ask again, days later,
-for a window that held nulls, and see whether any were filled."""
 
 
 class CloudClient:

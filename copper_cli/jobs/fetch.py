@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from copper_cli.cloud.client import LATE_S
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
 from copper_cli.plan import DAY_S, MAX_ROWS, SeriesPlan, bucket_s, rows_in, split_window
-from copper_cli.records import Series, SeriesKind, Window
+from copper_cli.records import LATE_S, Series, SeriesKind, Window
 from copper_cli.series import (
     EMPTY,
     clip_series,

@@ -111,17 +111,16 @@ class _Download:
     def run(self, pending: Sequence[tuple[FileJob, list[Part]]]) -> None:
         """Fetch and write, until all is done or something ends it."""
         results = run_parallel(pending, self._fetch, self._context.jobs, self._is_stopping)
-        for (job, parts), result in results:
-            try:
-                fetched = self._settle(result)
-            except CancelledError:
-                continue  # it was waiting when Ctrl-C came
-            except QuotaSpentError as error:
-                self._ending = error
-                continue
-            for part in parts:
-                self.outcomes[part.name] = _finish(self._folder, job, part, fetched)
-            self._context.progress.advance()
+        try:
+            for (job, parts), result in results:
+                self._take(job, parts, result)
+        except KeyboardInterrupt:
+            raise  # the second Ctrl-C waits for nothing
+        except BaseException:
+            # Calls that wait for the quota would hold up what ended the run, perhaps for hours.
+            self._context.session.cancel()
+            results.close()
+            raise
 
     def end(self, parts: int) -> None:
         """Raise what ended it early, after saying what is safe."""
@@ -134,6 +133,19 @@ class _Download:
         if self._ending is not None:
             raise self._ending
         raise KeyboardInterrupt
+
+    def _take(self, job: FileJob, parts: Sequence[Part], result: Callable[[], _Counted]) -> None:
+        """Write what a job brought, or note why it ended."""
+        try:
+            fetched = self._settle(result)
+        except CancelledError:
+            return  # it was waiting when the run was ended
+        except QuotaSpentError as error:
+            self._ending = error
+            return
+        for part in parts:
+            self.outcomes[part.name] = _finish(self._folder, job, part, fetched)
+        self._context.progress.advance()
 
     def _is_stopping(self) -> bool:
         return self._interruption.requested or self._ending is not None
@@ -150,6 +162,8 @@ class _Download:
             self._refused += 1
             if self._refused == _REFUSALS_IN_A_ROW:
                 self._ending = error
+                # Those that wait for the quota would only be refused too.
+                self._context.session.cancel()
             return _Failed(error)
         except CloudError as error:
             self._refused = 0

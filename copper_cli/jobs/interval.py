@@ -8,7 +8,6 @@ from datetime import date
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from copper_cli.cloud.client import LATE_S
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series
@@ -16,7 +15,7 @@ from copper_cli.jobs.fleet import Zones, choose
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.outcome import Cost, Outcome, summarise
 from copper_cli.plan import SeriesPlan, plan_series
-from copper_cli.records import Column, Meter, Series, SeriesKind, Table
+from copper_cli.records import LATE_S, Column, Meter, Series, SeriesKind, Table
 from copper_cli.series import clip_series, count_to_come, has_values
 from copper_cli.units import standard_unit
 from copper_cli.write.draft import Draft

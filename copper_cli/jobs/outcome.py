@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from copper_cli.cloud.client import LATE_S
 from copper_cli.config import Limit
 from copper_cli.jobs.context import Context
-from copper_cli.records import Window
+from copper_cli.records import LATE_S, Window
 
 State = Literal["fetched", "kept", "empty", "failed"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
@@ -16,7 +16,7 @@ def run_parallel(
     work: Callable[[T], R],
     jobs: int,
     stopping: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[T, Callable[[], R]]]:
+) -> Generator[tuple[T, Callable[[], R]], None, None]:
     """Each item with a function that gives its result or raises what `work` raised.
 
     The first item runs alone: what it learns of the cloud's limits saves the others from

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copper_cli.cloud.cache import cache_info
 from copper_cli.cloud.quota import LimitUsage, open_ledger
 from copper_cli.config import Settings
 from copper_cli.jobs.outcome import limit_text
@@ -32,6 +31,8 @@ def show_quota(settings: Settings) -> Table:
 
 def show_cache(settings: Settings) -> Table:
     """One row: where the answers lie, how many, how many still fresh, how large."""
+    from copper_cli.cloud.cache import cache_info
+
     info = cache_info(settings)
     columns = (
         Column("File", "file"),
