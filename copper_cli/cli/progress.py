@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 _BAR_AFTER_S = 0.5
+_LISTS_AFTER_S = 2.0
 _LINE_EVERY_S = 60.0
 _PERIODS = {60: "this minute", 3600: "this hour", 86400: "today"}
 
@@ -59,6 +61,7 @@ class Watcher:
         with self._lock:
             self._wipe()
             self._total = 0
+            self._started_s = self._last_s = math.inf
 
     def note(self, event: Any) -> None:
         """Something happened in the session: a call, a retry, a wait."""
@@ -96,25 +99,25 @@ class Watcher:
 
     def _draw(self) -> None:
         now = time.monotonic()
-        if not self._total:
+        if not self._moving:
+            if now - self._last_s >= _LINE_EVERY_S:
+                self._last_s = now
+                stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+                click.echo(f"{stamp} copper {self._command}: {self._state()}", err=True)
             return
-        if self._moving:
-            if now - self._started_s >= _BAR_AFTER_S:
-                filled = 30 * self._done // self._total
-                bar = "━" * filled + " " * (30 - filled)
-                click.echo(
-                    f"\r{bar} {self._state()}  {self._left()}\x1b[K",
-                    err=True,
-                    nl=False,
-                    color=self._moving,
-                )
-                self._drawn = True
-        elif now - self._last_s >= _LINE_EVERY_S:
-            self._last_s = now
-            stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-            click.echo(f"{stamp} copper {self._command}: {self._state()}", err=True)
+        if now - self._started_s < (_BAR_AFTER_S if self._total else _LISTS_AFTER_S):
+            return
+        text = f"{self._state()}  {_duration(int(now - self._started_s))}"
+        if self._total:
+            filled = 30 * self._done // self._total
+            text = f"{'━' * filled}{' ' * (30 - filled)} {self._state()}  {self._left()}"
+        click.echo(f"\r{text}\x1b[K", err=True, nl=False, color=True)
+        self._drawn = True
 
     def _state(self) -> str:
+        """How far it is; while lists are read nobody knows how long they are."""
+        if not self._total:
+            return f"{self._calls} calls"
         return f"{self._done}/{self._total} {self._noun}  {self._calls} calls"
 
     def _left(self) -> str:

@@ -215,6 +215,7 @@ class Run:
         from copper_cli.write import tables
         from copper_cli.write.files import write_whole
 
+        self._watch().stop()
         raw = self._values["raw_cells"]
         if self.csv_output_file is not None:
             write_whole(self.csv_output_file, tables.render_csv(table, raw_cells=raw))

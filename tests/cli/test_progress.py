@@ -52,6 +52,18 @@ def test_without_a_terminal_a_line_a_minute(capsys: Any, clock: list[float]) -> 
         assert shown(capsys) == ""
 
 
+def test_a_long_list_is_not_read_in_silence(capsys: Any, clock: list[float]) -> None:
+    """Nobody knows its length: the calls are counted after two seconds, and wiped at the end."""
+    watcher = Watcher("premise", color=True)
+    watcher.note(CALL)
+    assert shown(capsys) == ""
+    clock[0] += 2.5
+    watcher.note(CALL)
+    assert shown(capsys) == "\r2 calls  0:00:02\x1b[K"
+    watcher.stop()
+    assert shown(capsys) == "\r\x1b[K"
+
+
 def test_on_a_terminal_a_bar_that_goes_away(capsys: Any, clock: list[float]) -> None:
     """After half a second; told lines stay above it; at the end the line is wiped."""
     watcher = Watcher("meter usage", color=True)

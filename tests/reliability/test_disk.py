@@ -226,11 +226,11 @@ def test_a_full_disk_waits_for_no_quota(
     disk = Disk(monkeypatch)
     slow = replace(user, clock=Hurried(), cache_dir=tmp_path / "other cache")
     slow.connect().client.fetch_premises()
-    disk.left = 30_000  # the first file has room, the second has not
-    context = slow.connect(4, quota=(Limit(8, 3600),))
+    disk.left = 14_000  # the first file has room, the second has not
+    context = slow.connect(4, quota=(Limit(5, 3600),))
     begun = time.monotonic()
     with pytest.raises(LocalError, match="the disk is full") as failure:
-        download_series(context, PLENTY, Output(tmp_path / "out"))
+        download_series(context, replace(PLENTY, baseline=False), Output(tmp_path / "out"))
     assert time.monotonic() - begun < 5
     assert failure.value.__traceback__  # whoever keeps the error keeps no thread
     assert not [t for t in threading.enumerate() if t.name.startswith("copper")]

@@ -214,6 +214,7 @@ def test_a_job_too_big_for_a_day(
     cloud = Sandbox(config, quota_clock=clock.now)
     in_process(monkeypatch, cloud)
     user = machine(cloud)
+    request = replace(REQUEST, granularity="day")
     begin = clock.instant()
     folder = tmp_path / "out"
     counts = [0]
@@ -221,7 +222,7 @@ def test_a_job_too_big_for_a_day(
         # Cron is never quite in time.
         clock.set(begin + timedelta(hours=hour, seconds=5 * hour))
         try:
-            table = user.download(folder, REQUEST, quota=REAL, wait=False, use_cache=False)
+            table = user.download(folder, request, quota=REAL, wait=False, use_cache=False)
         except QuotaSpentError:
             counts.append(len(list(folder.glob("*.csv"))) if folder.exists() else 0)
             assert counts[-1] >= counts[-2]
@@ -232,7 +233,7 @@ def test_a_job_too_big_for_a_day(
     assert 48 <= hour < 72
     assert table.facts["done"] == len(list(folder.glob("*.csv"))) >= 2000
     for row in table.rows[::97]:
-        _check_sum(cloud, folder, REQUEST, row)
+        _check_sum(cloud, folder, request, row)
     assert count_refused(cloud) == 0
     assert break_limits(call_instants(cloud), [(100, 3600), (1000, 86400)]) == []
 
@@ -249,6 +250,7 @@ def _check_sum(cloud: Sandbox, folder: Path, request: SeriesRequest, row: object
     at = [cloud.fleet.register_at(meter_id, end) for end in ends]
     assert total == pytest.approx(at[1] - at[0], abs=1e-6)
     lines = (folder / request.file_name(meter_id)).read_text().splitlines()
-    hours = (ends[1].astimezone(UTC) - ends[0].astimezone(UTC)) / timedelta(hours=1)
+    bucket = timedelta(hours=1 if request.granularity == "hour" else 24)
+    buckets = (ends[1].astimezone(UTC) - ends[0].astimezone(UTC)) / bucket
     # A header, the summary, and the row at START too.
-    assert len(lines) == 2 + hours + 1
+    assert len(lines) == 2 + buckets + 1
