@@ -94,7 +94,7 @@ class _Download:
     def find_pending(
         self, jobs: Sequence[FileJob], *, overwrite: bool
     ) -> list[tuple[FileJob, list[Part]]]:
-        """The jobs with the parts that are not yet there."""
+        """The jobs with the parts that are not yet there; those that failed before come last."""
         pending = []
         for job in jobs:
             parts = []
@@ -106,7 +106,8 @@ class _Download:
                     self.outcomes[part.name] = kept
             if parts:
                 pending.append((job, parts))
-        return pending
+        # Else three meters without permission would keep every run from those behind them.
+        return sorted(pending, key=self._has_failed)
 
     def run(self, pending: Sequence[tuple[FileJob, list[Part]]]) -> None:
         """Fetch and write, until all is done or something ends it."""
@@ -146,6 +147,11 @@ class _Download:
         for part in parts:
             self.outcomes[part.name] = _finish(self._folder, job, part, fetched)
         self._context.progress.advance()
+
+    def _has_failed(self, item: tuple[FileJob, list[Part]]) -> bool:
+        """True where an earlier run tried in vain."""
+        entries = [self._folder.state_of(part.name) for part in item[1]]
+        return any(entry is not None and entry.state == "failed" for entry in entries)
 
     def _is_stopping(self) -> bool:
         return self._interruption.requested or self._ending is not None

@@ -88,11 +88,11 @@ def scene(tmp_path: Path, machine: Any) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
 def test_kill_9_again_and_again(scene: Scene, jobs: str) -> None:
-    """Killed after some calls, a dozen times: no file is ever halved or unknown, no run refuses
+    """Killed after some calls, eight times: no file is ever halved or unknown, no run refuses
     what an earlier one left, and the last one completes the folder."""
     chance = Random(int(jobs))
     kills = 0
-    for _ in range(12):
+    for _ in range(8):
         process = scene.start("--jobs", jobs)
         if scene.wait_for_calls(process, scene.cloud.calls + chance.randint(1, 6)):
             time.sleep(chance.uniform(0, 0.03))
@@ -102,7 +102,7 @@ def test_kill_9_again_and_again(scene: Scene, jobs: str) -> None:
         assert process.returncode in (-signal.SIGKILL, 0), said
         if (scene.out / "manifest.json").exists() or scene.out.exists():
             scene.check_whole_files()
-    assert kills >= 6
+    assert kills >= 5
     process = scene.start("--jobs", jobs)
     _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, said
@@ -115,10 +115,11 @@ def test_ctrl_c_again_and_again(scene: Scene, jobs: str) -> None:
     journal; nothing fetched is asked again, and the run after it completes the folder."""
     chance = Random(int(jobs))
     interrupted = 0
-    for _ in range(5):
+    for _ in range(4):
         process = scene.start("--jobs", jobs)
         if scene.wait_for_calls(process, scene.cloud.calls + chance.randint(3, 6)):
-            process.send_signal(signal.SIGINT)
+            # A process manager's request to end is met as Ctrl-C is.
+            process.send_signal(signal.SIGTERM if interrupted % 2 else signal.SIGINT)
         _, said = process.communicate(timeout=WAIT_S)
         assert process.returncode in (130, 0), said
         assert "Traceback" not in said
@@ -129,7 +130,7 @@ def test_ctrl_c_again_and_again(scene: Scene, jobs: str) -> None:
         if scene.out.exists():
             scene.check_whole_files()
             assert list(temporaries(scene.out)) == []
-    assert interrupted >= 3
+    assert interrupted >= 2
     process = scene.start("--jobs", jobs)
     _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, said

@@ -121,6 +121,25 @@ def test_refused_meters_in_a_row_end_the_run(
     assert user.download(tmp_path, request).facts["kept"] == 2
 
 
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_refused_meters_keep_no_run_from_the_others(
+    cloud: Sandbox, machine: Callable[[Sandbox], Machine], tmp_path: Path, jobs: int
+) -> None:
+    """The first three meters are refused for ever: the first run ends at them, the next asks
+    them last, so that all others are done."""
+    user = machine(cloud)
+    request = replace(PLENTY, baseline=False)
+    ids = meter_ids(cloud)
+    for one in ids[:3]:
+        cloud.faults.add(Fault(path=path_of(one), status=403, times=None))
+    for _ in range(2):
+        with pytest.raises(CredentialsError):
+            user.download(tmp_path, request, jobs=jobs)
+    files = read_folder(tmp_path)["manifest.json"]["files"]
+    states = [files[request.file_name(one)]["state"] for one in ids]
+    assert states == ["failed"] * 3 + ["fetched"] * (len(ids) - 3)
+
+
 @pytest.mark.parametrize("what", ["/meter\\?", r"/premise(\?|$)", "/oauth/token"])
 def test_lists_that_fail_write_nothing(
     cloud: Sandbox, machine: Callable[[Sandbox], Machine], tmp_path: Path, what: str

@@ -1,0 +1,648 @@
+"""Measure time, memory and calls against floors measured in the same run.
+
+    python scripts/bench.py                 everything: about half an hour
+    python scripts/bench.py --quick         smaller sizes: some minutes
+    python scripts/bench.py --only rows     one group; may be given several times
+
+A line a measure: the floor, ours, their ratio and the target. Floor and ours take turns, and the
+median of each counts, since machines are shared. The exit code is 0 whatever the ratios are.
+
+The cloud is a process of its own that serves the sandbox's answers from memory: every question
+is asked once before the clock runs. This process imports nothing of the package, so that the
+peak memory of what it starts is that of the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from urllib.request import urlopen
+
+COPPER = Path(sys.executable).with_name("copper")
+RUNS = 5
+LONG_S = 20.0
+"""A run that takes longer is repeated three times only."""
+METERS_A_PREMISE = 25 / 12
+"""The sandbox's pattern: twelve premises have 25 meters."""
+LATENCY_S = 0.1
+JOBS = 8
+LAYOUTS = ("rows", "columns", "plain")
+GROWING: Mapping[str, Sequence[str]] = {
+    "report health": ("report", "health"),
+    "bulk --detailed": ("bulk", "--detailed"),
+    "meter status --detailed": ("meter", "status", "--detailed"),
+    "report monthly": ("report", "monthly", "2022-01"),
+}
+
+
+# What is measured, and how it is told
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    measure: str
+    floor: str
+    ours: str
+    ratio: float
+    target: float | None
+    runs: int
+
+    def cells(self) -> list[str]:
+        """As the table shows them; without a target there is nothing to be ok."""
+        target = "" if self.target is None else f"{self.target:g}"
+        ok = "" if self.target is None else "yes" if self.ratio <= self.target else "NO"
+        return [
+            self.measure,
+            self.floor,
+            self.ours,
+            f"{self.ratio:.2f}",
+            target,
+            ok,
+            str(self.runs),
+        ]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of a program."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+@dataclass
+class Bench:
+    """Where the figures go, and a place on the disk."""
+
+    folder: Path
+    quick: bool
+    figures: list[Figure] = field(default_factory=list)
+    names: int = 0
+
+    def size(self, full: int, quick: int) -> int:
+        """The size of a measure."""
+        return quick if self.quick else full
+
+    def place(self) -> Path:
+        """A folder that does not exist yet."""
+        self.names += 1
+        return self.folder / f"{self.names:05d}"
+
+    def add(
+        self,
+        measure: str,
+        floor: str,
+        ours: str,
+        ratio: float,
+        target: float | None,
+        runs: int = 1,
+    ) -> None:
+        """Note a figure, and say it at once: a whole run takes long."""
+        self.figures.append(Figure(measure, floor, ours, ratio, target, runs))
+        print("  ".join(self.figures[-1].cells()), file=sys.stderr, flush=True)
+
+    def add_times(
+        self,
+        measure: str,
+        floor: Sequence[Sample],
+        ours: Sequence[Sample],
+        target: float | None,
+    ) -> None:
+        """A figure in seconds, from the medians."""
+        a, b = (median(s.wall_s for s in samples) for samples in (floor, ours))
+        self.add(measure, f"{a:.3f} s", f"{b:.3f} s", b / a, target, len(ours))
+
+    def add_peaks(
+        self, measure: str, floor: Sequence[Sample], ours: Sequence[Sample], target: float
+    ) -> None:
+        """A figure in megabytes, from the medians."""
+        a, b = (median(s.peak_mb for s in samples) for samples in (floor, ours))
+        self.add(measure, f"{a:.0f} MB", f"{b:.0f} MB", b / a, target, len(ours))
+
+
+def run(command: Sequence[str | Path], env: Mapping[str, str]) -> Sample:
+    """Run a program to its end; SystemExit with what it said where it fails."""
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            text = said.read().decode("utf-8", "replace")[-2000:]
+            raise SystemExit(f"{' '.join(map(str, command))} ended {process.returncode}:\n{text}")
+    to_mb = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return Sample(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / to_mb)
+
+
+def take_turns(*programs: Callable[[], Sample], quick: bool = False) -> list[list[Sample]]:
+    """The samples of each program, run in turns; fewer of long ones."""
+    samples: list[list[Sample]] = [[] for _ in programs]
+    runs = 1
+    while len(samples[0]) < runs:
+        for found, program in zip(samples, programs, strict=True):
+            found.append(program())
+        longest = max(found[0].wall_s for found in samples)
+        runs = 3 if longest > LONG_S or (quick and longest > 1) else RUNS
+    return samples
+
+
+# The cloud, in a process of its own
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A serving process."""
+
+    url: str
+
+    def environment(self, cache: Path) -> dict[str, str]:
+        """What `copper` needs to ask it, with nothing of the user's own."""
+        return {
+            **plain_environment(),
+            "HOME": str(cache),
+            "COPPER_API_URL": self.url,
+            "COPPER_AUTH_URL": self.url,
+            "COPPER_CLIENT_ID": "sandbox-client",
+            "COPPER_CLIENT_SECRET": "sandbox-secret",
+            "COPPER_ENTERPRISE_ID": "sandbox-enterprise",
+            "COPPER_CACHE_DIR": str(cache),
+            "COPPER_QUOTA": "9000000/h",
+        }
+
+    def take_calls(self) -> list[tuple[float, float, str]]:
+        """When each call came and was answered, and what it asked; then they are forgotten."""
+        with urlopen(f"{self.url}/__calls__") as answer:
+            return [(came, left, target) for came, left, target in json.load(answer)]
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment of this process, without proxies and anything of COPPER_."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("COPPER_") and not name.lower().endswith("_proxy")
+    }
+
+
+@contextmanager
+def serving(meters: int, *, latency_s: float = 0.0) -> Iterator[Cloud]:
+    """A cloud with at least that many meters."""
+    premises = -(-meters * 12 // 25)
+    words = [sys.executable, __file__, "_serve", str(premises), str(latency_s)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=plain_environment())
+    assert process.stdout is not None
+    try:
+        port = process.stdout.readline().strip()
+        if not port:
+            raise SystemExit("The cloud of the benchmark did not start.")
+        yield Cloud(f"http://127.0.0.1:{port}")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def serve(premises: str, latency_s: str) -> None:
+    """Serve the sandbox's answers, each made once and then kept as bytes."""
+    from socketserver import StreamRequestHandler, ThreadingTCPServer
+
+    from copper_cli.sandbox import Sandbox, SandboxConfig
+
+    config = SandboxConfig(premises=int(premises), quota=None, max_age=86400, missing_emails=0)
+    application = Sandbox(config).application
+    kept: dict[str, bytes] = {}
+    calls: list[tuple[float, float, str]] = []
+
+    def answer(method: str, target: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        if target == "/__calls__":
+            told = json.dumps(calls).encode()
+            calls.clear()
+            return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told)
+        if method != "GET":
+            return call_wsgi(application, method, target, headers, body)
+        came = time.time()
+        time.sleep(float(latency_s))
+        found = kept.get(target)
+        if found is None:
+            found = kept[target] = call_wsgi(application, method, target, headers, body)
+        calls.append((came, time.time(), target))
+        return found
+
+    class Handler(StreamRequestHandler):
+        disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                method, target, _ = line.decode().split()
+                headers = {}
+                while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                    name, _, value = line.decode("latin-1").partition(":")
+                    headers[name.lower()] = value.strip()
+                body = self.rfile.read(int(headers.get("content-length", 0)))
+                self.wfile.write(answer(method, target, headers, body))
+
+    class Server(ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        print(server.server_address[1], flush=True)
+        server.serve_forever()
+
+
+def call_wsgi(
+    application: Callable[..., object],
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes,
+) -> bytes:
+    """A whole HTTP/1.1 answer of a WSGI application, as it goes over the wire."""
+    from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+    builder = EnvironBuilder(path=target, method=method, headers=dict(headers), data=body)
+    chunks, status, found = run_wsgi_app(application, builder.get_environ(), buffered=True)
+    content = b"".join(chunks)
+    found["Content-Length"] = str(len(content))
+    head = "".join(f"{name}: {value}\r\n" for name, value in found.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + content
+
+
+# The groups
+
+
+def measure_start(bench: Bench) -> None:
+    """How long it takes until anything happens."""
+    env = plain_environment() | {"HOME": str(bench.folder)}
+
+    def ask(*words: str, credentials: bool = False) -> Sample:
+        more = Cloud("http://127.0.0.1:9").environment(bench.place()) if credentials else {}
+        return run([COPPER, *words], env | more)
+
+    def floor() -> Sample:
+        return run([sys.executable, "-c", "import click"], env)
+
+    for program in (floor, lambda: ask("--help"), lambda: ask("quota", credentials=True)):
+        program()  # so that the first does not pay for cold files
+    rounds = [
+        take_turns(floor, lambda: ask("--help"), lambda: ask("quota", credentials=True))
+        for _ in range(4)
+    ]
+    imported, helped, told = ([s for turn in rounds for s in turn[i]] for i in range(3))
+    bench.add_times("start: copper --help / import click", imported, helped, 1.8)
+    bench.add_times("start: copper quota / import click", imported, told, 3.0)
+
+
+def measure_calls(bench: Bench) -> None:
+    """How many calls a download takes, against the fewest that could do."""
+    spans = (
+        ("hour, three weeks", "2022-01-03", "2022-01-24", "hour"),
+        ("day, three weeks", "2022-01-03", "2022-01-24", "day"),
+        ("month, two months", "2022-01-01", "2022-03-01", "month"),
+        ("hour, a year", "2022-01-01", "2023-01-01", "hour"),
+    )
+    with serving(25) as cloud:
+        for name, start, end, granularity in spans:
+            words = ("meter", "usage", start, end, "--granularity", granularity)
+            env = cloud.environment(bench.place())
+            run([COPPER, *words, "--output-dir", bench.place()], env)
+            asked = [target for _, _, target in cloud.take_calls() if "/usage?" in target]
+            fewest = len({target.partition("?")[0] for target in asked})
+            bench.add(f"calls: {name}", str(fewest), str(len(asked)), len(asked) / fewest, 1.0)
+    meters = str(bench.size(1000, 100))
+    done = subprocess.run(
+        [sys.executable, __file__, "_count", meters],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=plain_environment(),
+    )
+    fewest, used = map(int, done.stdout.split())
+    bench.add(
+        f"calls: hour, a year, at most 31 days a call, {meters} meters",
+        str(fewest),
+        str(used),
+        used / fewest,
+        1.02,
+    )
+
+
+def count_calls(meters: str) -> None:
+    """Print the fewest calls and those used, where a call for more than 31 days is refused."""
+    from datetime import UTC, timedelta
+    from types import SimpleNamespace
+
+    from copper_cli.cloud.spans import SpanBook
+    from copper_cli.errors import BadRequestError
+    from copper_cli.jobs.fetch import fetch_series
+    from copper_cli.jobs.parallel import run_parallel
+    from copper_cli.plan import SeriesPlan
+    from copper_cli.records import Series, Window
+
+    longest = timedelta(days=31)
+    asked: list[Window] = []
+
+    def answer(meter_id: str, kind: str, window: Window, granularity: str) -> Series:
+        asked.append(window)
+        if window.end_utc - window.start_utc > longest:
+            raise BadRequestError("too long", status=400)
+        first, last = (int(t.timestamp()) for t in (window.start_utc, window.end_utc))
+        times = list(range(first, last + 1, 3600))
+        ones = [1.0] * len(times)
+        return Series(times, ones, ones, ones, ones, float(len(times) - 1))
+
+    context = SimpleNamespace(
+        client=SimpleNamespace(fetch_series=answer), spans=SpanBook(None, time.time), now=time.time
+    )
+    start, end = datetime(2022, 1, 1, 7, tzinfo=UTC), datetime(2023, 1, 1, 7, tzinfo=UTC)
+    seconds = [int(t.timestamp()) for t in (start, end)]
+    plan = SeriesPlan((Window(start, end),), (), "hour", *seconds)
+    results = run_parallel(
+        range(int(meters)), lambda n: fetch_series(context, str(n), "usage", plan), JOBS
+    )
+    for _, result in results:
+        assert len(result().times_s) == (seconds[1] - seconds[0]) // 3600 + 1
+    print(int(meters) * -(-(end - start) // longest), len(asked))
+
+
+def measure_rows(bench: Bench) -> None:
+    """A month of minutes of many meters, against a loop that does the least."""
+    meters = bench.size(50, 5)
+    words = ("meter", "usage", "2022-01-01", "2022-02-01", "--granularity", "minute")
+    with serving(meters) as cloud:
+        env = cloud.environment(bench.place())
+        run([COPPER, *words, "--output-dir", bench.place()], env)
+        targets = bench.place()
+        asked = [target for _, _, target in cloud.take_calls() if "/usage?" in target]
+        targets.write_text("\n".join(asked))
+
+        def ours(layout: str, caching: str) -> Sample:
+            cache, folder = bench.place(), bench.place()
+            typed = [COPPER, *words, "--layout", layout, caching, "--output-dir", folder]
+            try:
+                return run(typed, cloud.environment(cache))
+            finally:
+                shutil.rmtree(folder)
+                shutil.rmtree(cache, ignore_errors=True)
+
+        def floor(layout: str) -> Sample:
+            folder = bench.place()
+            folder.mkdir()
+            try:
+                loop = [sys.executable, __file__, "_loop", cloud.url, targets, layout, folder]
+                return run(loop, plain_environment())
+            finally:
+                shutil.rmtree(folder)
+
+        for layout in LAYOUTS:
+            bare, off, on = take_turns(
+                lambda layout=layout: floor(layout),
+                lambda layout=layout: ours(layout, "--no-cache"),
+                lambda layout=layout: ours(layout, "--cache"),
+                quick=bench.quick,
+            )
+            name = f"rows: {len(asked)} × 44,641, {layout}"
+            bench.add_times(f"{name}, cache off", bare, off, 1.6)
+            bench.add_times(f"{name}, cache on", bare, on, 1.6)
+
+
+def loop_rows(url: str, targets: str, layout: str, folder: str) -> None:
+    """The least that turns the same answers into CSV: the cloud's times, no checks, no books."""
+    import csv
+
+    import requests
+
+    session = requests.Session()
+    for number, target in enumerate(Path(targets).read_text().split("\n")):
+        found = json.loads(session.get(url + target).content)
+        about = [found["meter_id"], found["meter_type"], "kWh"]
+        path = Path(folder) / f"{number}.csv"
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            for row in found["results"]:
+                cells = [row["time"], row["usage"], row["power"]]
+                if layout == "rows":
+                    lead = ["usage_result__", *about, "America/Denver", "minute", "", "", ""]
+                    writer.writerow([*lead, *cells, row["value"], row["actual"]])
+                elif layout == "columns":
+                    summary = [*about, found["sum_usage"]]
+                    writer.writerow([*summary, *cells, row["value"], row["actual"]])
+                else:
+                    writer.writerow(cells)
+
+
+def measure_latency(bench: Bench) -> None:
+    """How well calls in flight at once hide a slow cloud."""
+    meters = bench.size(200, 50)
+    words = ("meter", "usage", "2022-01-03", "2022-01-24", "--jobs", str(JOBS))
+    with serving(meters, latency_s=LATENCY_S) as cloud:
+        spans: list[float] = []
+        counts: list[int] = []
+
+        def ours() -> Sample:
+            env = cloud.environment(bench.place())
+            sample = run([COPPER, *words, "--output-dir", bench.place()], env)
+            calls = [call for call in cloud.take_calls() if "/usage?" in call[2]]
+            spans.append(max(left for _, left, _ in calls) - min(came for came, _, _ in calls))
+            counts.append(len(calls))
+            return sample
+
+        ours()
+        spans.clear()
+        (whole,) = take_turns(ours, quick=bench.quick)
+    least = counts[0] * LATENCY_S / JOBS
+    name = f"latency: {counts[0]} calls of {LATENCY_S * 1000:.0f} ms"
+    took = median(spans)
+    bench.add(
+        f"{name}, first to last", f"{least:.2f} s", f"{took:.2f} s", took / least, 1.3, len(spans)
+    )
+    took = median(s.wall_s for s in whole)
+    bench.add(
+        f"{name}, whole command with start and lists",
+        f"{least:.2f} s",
+        f"{took:.2f} s",
+        took / least,
+        None,
+        len(whole),
+    )
+
+
+def measure_memory(bench: Bench) -> None:
+    """Peak memory of much data, against that of one call of it."""
+    end = "2022-04-01" if bench.quick else "2023-01-01"
+
+    def compare(
+        name: str, cloud: Cloud, one: Sequence[str | Path], whole: Sequence[str | Path]
+    ) -> None:
+        def ask(words: Sequence[str | Path]) -> Sample:
+            cache, folder = bench.place(), bench.place()
+            try:
+                return run([COPPER, *words, "--output-dir", folder], cloud.environment(cache))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(cache, ignore_errors=True)
+
+        ask(whole)
+        ask(one)
+        floor, ours = take_turns(lambda: ask(one), lambda: ask(whole), quick=bench.quick)
+        bench.add_peaks(name, floor, ours, 1.2)
+
+    with serving(2) as cloud:
+        run([COPPER, "meter", "status"], cloud.environment(bench.place()))
+        env = cloud.environment(bench.place())
+        run(
+            [COPPER, "meter", "usage", "2022-01-03", "2022-01-04", "--output-dir", bench.place()],
+            env,
+        )
+        target = cloud.take_calls()[-1][2]
+        found = re.search(r"/meter/([^/]+)/usage", target)
+        assert found is not None
+        meter = found[1].replace("%3A", ":")
+        usage = ("meter", "usage", "--meter-id", meter, "--granularity", "minute")
+        one = (*usage, "2022-01-01", "2022-03-11")  # 69 days: 99,361 rows
+        compare("memory: a year of minutes of one meter", cloud, one, (*usage, "2022-01-01", end))
+    gateways = bench.size(500, 50)
+    with serving(int(gateways * METERS_A_PREMISE)) as cloud:
+        last = "2022-01-08" if bench.quick else "2022-01-31"
+        grid = ("grid", "readings", "2022-01-01")
+        name = f"memory: grid readings, {gateways} gateways, {last[-2:]} days"
+        compare(name, cloud, (*grid, "2022-01-01"), (*grid, last))
+
+
+def measure_growth(bench: Bench) -> None:
+    """Whether a meter costs more in a large fleet than in a small one."""
+    sizes = (300, 3000) if bench.quick else (1000, 10_000, 100_000)
+    with ExitStack() as stack:
+        clouds = [stack.enter_context(serving(size)) for size in sizes]
+        small = stack.enter_context(serving(2))
+        for name, words in GROWING.items():
+            programs = [
+                lambda cloud=cloud, words=words: run(
+                    [COPPER, *words, "--no-cache", "--output-dir", bench.folder / "legend"],
+                    cloud.environment(bench.place()),
+                )
+                for cloud in (small, *clouds)
+            ]
+            for program in programs:
+                program()
+            base, *found = take_turns(*programs, quick=bench.quick)
+            base_s = median(s.wall_s for s in base)
+            each = [
+                (median(s.wall_s for s in samples) - base_s) / size * 1e6
+                for samples, size in zip(found, sizes, strict=True)
+            ]
+            for n in range(1, len(sizes)):
+                bench.add(
+                    f"growth: {name}, {sizes[n - 1]:,} to {sizes[n]:,} meters",
+                    f"{each[n - 1]:.0f} µs a meter",
+                    f"{each[n]:.0f} µs a meter",
+                    each[n] / each[n - 1],
+                    1.3,
+                    len(found[n]),
+                )
+
+
+def measure_again(bench: Bench) -> None:
+    """A finished folder: the same command again, against the same for one meter of the fleet."""
+    meters = bench.size(10_000, 500)
+    words = ("meter", "usage", "2022-01-03", "2022-01-04", "--granularity", "day")
+    with serving(meters) as cloud:
+        folder, one = bench.place(), bench.place()
+        run([COPPER, *words, "--output-dir", folder], cloud.environment(bench.place()))
+        asked = [target for _, _, target in cloud.take_calls() if "/usage?" in target]
+        found = re.search(r"/meter/([^/]+)/usage", asked[0])
+        assert found is not None
+        chosen = ("--meter-id", found[1].replace("%3A", ":"), "--output-dir", one)
+        run([COPPER, *words, *chosen], cloud.environment(bench.place()))
+        time.sleep(3)  # files just written are read again until their times are old enough
+        again = [COPPER, *words, "--output-dir", folder]
+        run(again, cloud.environment(bench.place()))
+        cloud.take_calls()
+        run(again, cloud.environment(bench.place()))
+        calls = [target for _, _, target in cloud.take_calls()]
+        lists = [target for target in calls if re.search(r"/(meter|premise)(\?|$)", target)]
+        floor, ours = take_turns(
+            lambda: run([COPPER, *words, *chosen], cloud.environment(bench.place())),
+            lambda: run(again, cloud.environment(bench.place())),
+        )
+    a, b = (median(s.wall_s for s in samples) for samples in (floor, ours))
+    name = f"again: {len(asked)} finished meters"
+    bench.add(f"{name}, calls", str(len(lists)), str(len(calls)), len(calls) / len(lists), 1.0)
+    bench.add(
+        f"{name}, seconds beyond start and lists", f"{a:.2f} s", f"{b:.2f} s", b - a, 1.0, len(ours)
+    )
+
+
+GROUPS: Mapping[str, Callable[[Bench], None]] = {
+    "start": measure_start,
+    "calls": measure_calls,
+    "rows": measure_rows,
+    "latency": measure_latency,
+    "memory": measure_memory,
+    "growth": measure_growth,
+    "again": measure_again,
+}
+PARTS: Mapping[str, Callable[..., None]] = {
+    "_serve": serve,
+    "_loop": loop_rows,
+    "_count": count_calls,
+}
+"""What this file does in processes of its own."""
+
+
+def show(figures: Sequence[Figure]) -> None:
+    """The table, as Markdown."""
+    lines = [["measure", "floor", "ours", "ratio", "target", "ok", "runs"]]
+    lines += [figure.cells() for figure in figures]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines.insert(1, ["-" * width for width in widths])
+    for line in lines:
+        print("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |")
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    if len(sys.argv) > 1 and sys.argv[1] in PARTS:
+        PARTS[sys.argv[1]](*sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", action="append", choices=list(GROUPS), metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer runs")
+    typed = parser.parse_args()
+    if not COPPER.exists():
+        parser.exit(1, f"{COPPER} is missing: install the project beside this Python.\n")
+    with tempfile.TemporaryDirectory(prefix="copper-bench-") as folder:
+        bench = Bench(Path(folder), typed.quick)
+        for name in typed.only or GROUPS:
+            GROUPS[name](bench)
+    version = ".".join(map(str, sys.version_info[:3]))
+    print(f"Python {version}, {os.cpu_count()} cores{', --quick' if typed.quick else ''}\n")
+    show(bench.figures)
+
+
+if __name__ == "__main__":
+    main()
