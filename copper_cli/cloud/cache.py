@@ -182,7 +182,12 @@ class AnswerCache:
         self.keep(request, entry.body, _case_insensitive(merged))
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Gives the file back; a thread that still asks finds nothing."""
+        with self._lock:
+            self._enabled = False
+            self._give_back()
+
+    def _give_back(self) -> None:
         with self._lock:
             if self._store is not None:
                 self._store.close()
@@ -194,7 +199,8 @@ class AnswerCache:
             if not self._enabled:
                 return None
             try:
-                return work(self._open())
+                with self._lock:  # SQLite dies of a connection closed in the middle of a read
+                    return work(self._open()) if self._enabled else None
             except (sqlite3.Error, OSError) as error:
                 if not self._mend(error):
                     return None
@@ -224,7 +230,7 @@ class AnswerCache:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return False
         with self._lock:
-            self.close()
+            self._give_back()
             if isinstance(error, sqlite3.ProgrammingError):
                 return True  # a sibling thread has closed the file to mend it
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):

@@ -118,6 +118,7 @@ def ask_each(
             try:
                 found[meter.id] = result()
             except QuotaSpentError:
+                results.close()  # no thread may go on when the session is closed
                 raise
             except CancelledError:
                 continue  # it was waiting when Ctrl-C came

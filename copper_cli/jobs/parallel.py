@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
@@ -47,7 +47,7 @@ def _run_pool(
     work: Callable[[T], R],
     ahead: int,
     stopping: Callable[[], bool],
-) -> Iterator[tuple[T, Callable[[], R]]]:
+) -> Generator[tuple[T, Callable[[], R]], None, None]:
     """At most `ahead` are begun and not yet taken: results wait in memory."""
     waiting = iter(items)
     begun: dict[Future[R], T] = {}

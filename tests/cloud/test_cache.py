@@ -238,7 +238,7 @@ def test_no_token_in_any_file_but_its_own(cloud, open_session):
     cloud.say(PATH, kept(["x" * 1000], "max-age=60", Vary="Authorization"))
     session = open_session()
     session.get_json(PATH)
-    session._cache.close()
+    session._cache._give_back()
     path = cache_path(session.settings)
     db = sqlite3.connect(path)
     (value,) = db.execute("SELECT value FROM responses").fetchone()
@@ -501,3 +501,14 @@ def test_a_store_closed_in_the_middle_of_a_write(cloud, open_session):
         pass
     session.get_json(PATH)
     assert session.is_cached(PATH)
+
+
+def test_a_closed_cache_is_never_opened_again(cloud, open_session):
+    """A thread that still runs when the session is closed finds nothing: SQLite would die of it."""
+    session = open_session()
+    cloud.say("/a", Said(200, b"[1]", {"Cache-Control": "max-age=60"}))
+    session.get_json("/a")
+    assert session.is_cached("/a")
+    session.close()
+    assert not session.is_cached("/a")
+    assert session._cache._store is None

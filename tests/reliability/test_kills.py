@@ -28,7 +28,7 @@ from .runs import (
     temporaries,
 )
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 """Nothing here takes as long; a test that comes to this end has failed."""
 
 

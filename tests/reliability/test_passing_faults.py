@@ -17,7 +17,7 @@ from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from .runs import NOW, PLENTY, Clock, Machine, meter_ids, path_of, read_folder
 
 REQUEST = replace(PLENTY, step_days=2)
-TIMEOUT_S = 0.4
+TIMEOUT_S = 0.7
 
 FAULTS: dict[str, dict[str, Any]] = {
     "500": {"status": 500},
@@ -99,7 +99,8 @@ def test_a_fault_that_passes_leaves_no_trace(
     failed."""
     for place in PLACES[places]:
         truth.cloud.faults.add(Fault(**FAULTS[fault], **truth.place(place)))
-    table = user.download(tmp_path / "out", REQUEST, timeout_s=TIMEOUT_S)
+    timeout_s = TIMEOUT_S if fault == "hang" else 10.0
+    table = user.download(tmp_path / "out", REQUEST, timeout_s=timeout_s)
     assert truth.cloud.faults.left() == []
     assert table.facts["complete"]
     assert read_folder(tmp_path / "out") == truth.folder
