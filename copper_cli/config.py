@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import subprocess
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +85,8 @@ class Settings:
     """Reuse answers as Cache-Control allows."""
     query_limit: int = 1000
     """Rows a page in offset lists."""
+    jobs: int = 8
+    """Calls in flight at once, each on a connection of its own."""
     command: str = ""
     """Noted with each call in the ledger (`meter usage`)."""
     debug: bool = False
@@ -102,6 +102,17 @@ def parse_quota(text: str) -> tuple[Limit, ...]:
             raise UsageError(f"--quota {text!r} is not like 100/h,1000/d (units s, m, h, d).")
         limits.append(Limit(int(found[1]), int(found[2] or 1) * _PERIODS_S[found[3]]))
     return tuple(limits)
+
+
+def limit_text(limit: Limit) -> str:
+    """`100/h`, as `parse_quota` reads it."""
+    unit_s, unit = max(
+        (s, u)
+        for s, u in ((1, "s"), (60, "m"), (3600, "h"), (86400, "d"))
+        if limit.period_s % s == 0
+    )
+    count = limit.period_s // unit_s
+    return f"{limit.calls}/{count if count > 1 else ''}{unit}"
 
 
 def check_url(name: str, url: str) -> str:
@@ -155,6 +166,8 @@ def read_profile(handle: str, env: Mapping[str, str] = os.environ) -> dict[str, 
     Raises UsageError for a missing file, an unknown handle (the known ones are named), an
     unknown key or a secret written out in the file.
     """
+    import tomllib
+
     path = config_path(env)
     try:
         text = path.read_text(encoding="utf-8")
@@ -197,6 +210,8 @@ def read_secret(profile: Mapping[str, Any], env: Mapping[str, str] = os.environ)
             raise CredentialsError(f"{name} is not set; the profile takes its secret from there.")
         return Secret(env[name])
     if command := profile.get("client_secret_command"):
+        import subprocess
+
         done = subprocess.run(  # noqa: S602 - the user's own command from the user's own file
             command, shell=True, capture_output=True, text=True, check=False
         )

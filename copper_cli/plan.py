@@ -70,6 +70,7 @@ def local_day(instant_utc: datetime, zone: tzinfo) -> date:
     return instant_utc.astimezone(zone).date()
 
 
+@lru_cache(maxsize=256)  # asked for each meter of a fleet that lies in few zones
 def whole_days(start: date, last: date, zone: ZoneInfo) -> Window:
     """From the first instant of `start` to the end of `last`, which is included."""
     return Window(local_midnight(start, zone), local_midnight(last + _DAY, zone))
@@ -90,11 +91,16 @@ def plan_series(
     after `end` not at all. `step_days` forces windows of that many local days, except for
     months: a cloud that counts them from a call's start would begin them at every window.
     """
-    end_utc = local_midnight(end, zone)
-    asked = start
-    if created_utc is not None:
-        start = max(start, local_day(created_utc, zone))
-    start_utc = local_midnight(start, zone)
+    first = start if created_utc is None else max(start, local_day(created_utc, zone))
+    return _plan_series(start, first, end, zone, granularity, step_days)
+
+
+@lru_cache(maxsize=4096)  # a fleet's meters lie in few zones, and mostly begin together
+def _plan_series(
+    asked: date, start: date, end: date, zone: ZoneInfo, granularity: str, step_days: int | None
+) -> SeriesPlan:
+    """The plan of every meter that has rows from `start` on, where `asked` was typed."""
+    start_utc, end_utc = local_midnight(start, zone), local_midnight(end, zone)
     start_s, end_s = int(start_utc.timestamp()), int(end_utc.timestamp())
     if start_s >= end_s:
         return SeriesPlan((), (), granularity, start_s, end_s)
@@ -110,30 +116,6 @@ def plan_series(
     return SeriesPlan(windows, cuts, granularity, start_s, end_s)
 
 
-def split_window(window: Window, granularity: str, max_rows: int) -> list[Window]:
-    """The window cut into parts of at most `max_rows` rows each, on bucket boundaries.
-
-    The parts meet in one instant, whose row both hold. Months are never split: a
-    window of them is short in rows.
-    """
-    step = BUCKET_S.get(granularity)
-    if step is None:
-        return [window]
-    start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
-    length = max(1, max_rows - 1) * step
-    if length > DAY_S:
-        length -= length % DAY_S  # whole days read better in a log and a manifest
-    edges = [*range(start_s, end_s, length), end_s]
-    return [Window(_utc(a), _utc(b)) for a, b in pairwise(edges)]
-
-
-def rows_in(window: Window, granularity: str) -> int:
-    """Rows that an answer to this window holds at most, both ends counted."""
-    seconds = (window.end_utc - window.start_utc).total_seconds()
-    return int(seconds // bucket_s(granularity)) + 1
-
-
-@lru_cache(maxsize=256)  # a fleet's meters lie in few zones, and mostly begin together
 def _clock_cuts(
     asked: date, start: date, end: date, zone: ZoneInfo, granularity: str
 ) -> tuple[Cut, ...]:

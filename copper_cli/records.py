@@ -7,14 +7,16 @@ fields come from public clients of the API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 LATE_S = 2 * 86400
 """ASSUMED: a bucket older than this that is still null stays null. Check: ask again, days later,
 for a window that held nulls, and see whether any were filled."""
+
+_FIRST_S, _LAST_S = -(1 << 62), 1 << 62
 
 SeriesKind = Literal["usage", "baseline-series", "average-series"]
 
@@ -118,6 +120,16 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayHistory:
+    """The state changes of one gateway."""
+
+    id: str
+    """Which gateway."""
+    changes: tuple[StateChange, ...]
+    """In the cloud's order."""
+
+
+@dataclass(frozen=True, slots=True)
 class BulkReading:
     """The newest register value of a meter heard recently, always in the standard unit."""
 
@@ -144,6 +156,18 @@ class GridReading:
     voltage: float | None
     """Volts."""
     frequency: float | None
+    """Hertz."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridSeries:
+    """Grid readings of one gateway as columns of equal length, ascending, each instant once."""
+
+    times_us: Sequence[int]
+    """When they were measured, microseconds since 1970 UTC."""
+    voltage: Sequence[float | None]
+    """Volts."""
+    frequency: Sequence[float | None]
     """Hertz."""
 
 
@@ -202,6 +226,49 @@ class Series:
     meter_type: str | None = None
     """As the answer says; None in baseline and average answers."""
 
+    def pieces(self) -> Iterator[Series]:
+        """Itself: it is held whole."""
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class LongSeries:
+    """A series of too many rows to be held at once: read in pieces, as often as need be."""
+
+    read: Callable[[int, int], Iterator[Series]]
+    """The rows between two instants, both included, in ascending pieces without sums."""
+    sum_energy: float | None
+    """As in Series."""
+    meter_type: str | None = None
+    """As in Series."""
+
+    def pieces(self) -> Iterator[Series]:
+        """All rows, in ascending pieces without sums."""
+        return self.read(_FIRST_S, _LAST_S)
+
+
+AnySeries = Series | LongSeries
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answer to one call for a part of a series, wherever it lies."""
+
+    start_s: int
+    """From when it was asked for."""
+    end_s: int
+    """Until when."""
+    rows: int
+    """How many it has."""
+    sum_energy: float | None
+    """As in Series."""
+    meter_type: str | None
+    """As in Series."""
+    is_filled: bool
+    """A row after its first holds an amount."""
+    load: Callable[[], Series]
+    """Brings the rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:
@@ -215,37 +282,3 @@ class Instant:
     """`instant_power` as the cloud wrote it."""
     updated_at: str | None
     """When it was received, as the cloud wrote it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a Table."""
-
-    header: str
-    """As the console and CSV show it."""
-    key: str
-    """As JSON shows it: lower case with underscores."""
-    text: Callable[[Any], Any] | None = None
-    """Turns the row's value into the console's and CSV's cell; None: as it is."""
-    hidden: bool = False
-    """Only in JSON."""
-    console: Callable[[Sequence[Any]], Any] | None = None
-    """Turns the whole row into the console's cell, where it says more than the CSV's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """What a job found, for any writer: a title, columns, rows of values as wide as the columns.
-
-    Values are str, numbers, bools, None, lists of these or aware datetimes; a column's `text`
-    gives the form people see.
-    """
-
-    title: str
-    """What it is, in the words scripts know."""
-    columns: Sequence[Column]
-    """In order."""
-    rows: Sequence[Sequence[Any]]
-    """One tuple a row."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else JSON says of the whole: counts, calls, what is missing."""

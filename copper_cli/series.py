@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
 
 from copper_cli.plan import BUCKET_S, Cut, SeriesPlan
-from copper_cli.records import Series, Window
+from copper_cli.records import AnySeries, Kept, LongSeries, Series, Window
 
 EMPTY = Series((), (), (), (), (), None)
 _REGISTER_STEP = 0.02
@@ -99,8 +99,43 @@ def merge_series(answers: Sequence[Series]) -> Series:
         for index in range(first):
             rows.put(answer, index)
         rows.extend(answer, first)
-    types = [a.meter_type for a in answers if a.meter_type]
-    return rows.series(_add_sums(answers), types[0] if types else None)
+    total = _add_sums([(a.sum_energy, _is_filled(a)) for a in answers])
+    return rows.series(total, _first_type(answers))
+
+
+def stitch_series(parts: Sequence[Kept], start_s: int, end_s: int) -> LongSeries:
+    """One series of parts that meet, ascending, without holding more than one part at once.
+
+    Of a row that two parts hold the first that is known stays. Rows outside a part's own span
+    or the whole's are left out; the sum is that of merge_series.
+    """
+    held: list[tuple[Kept, Series]] = []
+
+    def load(part: Kept) -> Series:
+        if not held or held[0][0] is not part:  # the days of a dump are read one by one
+            held[:] = [(part, part.load())]
+        return held[0][1]
+
+    def read(first_s: int, last_s: int) -> Iterator[Series]:
+        seam = EMPTY
+        for part in parts:
+            if part.end_s < first_s or part.start_s > last_s:
+                continue
+            low, high = max(first_s, start_s, part.start_s), min(last_s, end_s, part.end_s)
+            rows = merge_series([seam, clip_series(load(part), low, high)])
+            seam = _slice(rows, -1, None)  # the next part may know more of it
+            if len(rows.times_s) > 1:
+                yield _slice(rows, 0, -1)
+        if seam.times_s:
+            yield seam
+
+    total = _add_sums([(part.sum_energy, part.is_filled) for part in parts])
+    return LongSeries(read, total, _first_type(parts))
+
+
+def is_plain(plan: SeriesPlan) -> bool:
+    """True where the answers to a plan's windows need nothing but to be put in a row."""
+    return not plan.cuts and plan.granularity != "month"
 
 
 def join_windows(plan: SeriesPlan, answers: Sequence[Series], beyond: Series = EMPTY) -> Series:
@@ -117,7 +152,7 @@ def join_windows(plan: SeriesPlan, answers: Sequence[Series], beyond: Series = E
     if beyond.times_s:
         merged = replace(merge_series([merged, beyond]), sum_energy=merged.sum_energy)
     merged = clip_series(merged, plan.start_s, plan.end_s)
-    if not plan.cuts and plan.granularity != "month":
+    if is_plain(plan):
         return merged
     rows = _Rows()
     rows.extend(merged, 0)
@@ -132,19 +167,15 @@ def join_windows(plan: SeriesPlan, answers: Sequence[Series], beyond: Series = E
     return rows.series(merged.sum_energy, merged.meter_type)
 
 
-def clip_series(series: Series, start_s: int, end_s: int) -> Series:
+def clip_series(series: AnySeries, start_s: int, end_s: int) -> Series:
     """The rows from `start_s` to `end_s`, both included; the sum stays the cloud's."""
+    if isinstance(series, LongSeries):
+        rows = merge_series([EMPTY, *series.read(start_s, end_s)])
+        return replace(rows, sum_energy=series.sum_energy, meter_type=series.meter_type)
     first, last = bisect_left(series.times_s, start_s), bisect_right(series.times_s, end_s)
     if first == 0 and last == len(series.times_s):
         return series
-    return replace(
-        series,
-        times_s=series.times_s[first:last],
-        energy=series.energy[first:last],
-        power=series.power[first:last],
-        value=series.value[first:last],
-        actual=series.actual[first:last],
-    )
+    return _slice(series, first, last)
 
 
 def has_values(series: Series) -> bool:
@@ -152,16 +183,38 @@ def has_values(series: Series) -> bool:
     return any(v is not None for v in series.energy) or any(v is not None for v in series.value)
 
 
-def count_to_come(series: Series, after_s: float) -> tuple[int, int | None]:
-    """How many rows at the end wait for their amount, and the instant of the first.
+@dataclass(slots=True)
+class Survey:
+    """What a series holds, seen in one reading."""
 
-    Only rows later than `after_s` do: what the cloud has not filled by then it never will.
+    rows: int = 0
+    """All of them."""
+    to_come: int = 0
+    """Rows at the end that wait for their amount."""
+    first_to_come_s: int | None = None
+    """The instant of the first of these."""
+    has_values: bool = False
+    """Any row says anything."""
+
+
+def survey_series(series: AnySeries, after_s: float) -> Survey:
+    """Counts the rows, and those to come.
+
+    Only rows later than `after_s` are: what the cloud has not filled by then it never will.
     """
-    index = len(series.times_s)
-    while index and series.times_s[index - 1] > after_s and series.energy[index - 1] is None:
-        index -= 1
-    count = len(series.times_s) - index
-    return count, series.times_s[index] if count else None
+    found = Survey()
+    for piece in series.pieces():
+        index = len(piece.times_s)
+        while index and piece.times_s[index - 1] > after_s and piece.energy[index - 1] is None:
+            index -= 1
+        if index:  # a row that waits for nothing: what came before it does not either
+            found.to_come, found.first_to_come_s = 0, None
+        if index < len(piece.times_s) and not found.to_come:
+            found.first_to_come_s = piece.times_s[index]
+        found.to_come += len(piece.times_s) - index
+        found.rows += len(piece.times_s)
+        found.has_values = found.has_values or has_values(piece)
+    return found
 
 
 def sum_rows(series: Series, start_s: int) -> float | None:
@@ -177,15 +230,35 @@ def _columns(series: Series) -> tuple[Sequence[float | None], ...]:
     return (series.energy, series.power, series.value, series.actual)
 
 
-def _add_sums(answers: Sequence[Series]) -> float | None:
-    without = [answer for answer in answers if answer.sum_energy is None]
-    if len(without) == len(answers):
+def _slice(series: Series, first: int, last: int | None) -> Series:
+    return replace(
+        series,
+        times_s=series.times_s[first:last],
+        energy=series.energy[first:last],
+        power=series.power[first:last],
+        value=series.value[first:last],
+        actual=series.actual[first:last],
+    )
+
+
+def _first_type(answers: Sequence[Series | Kept]) -> str | None:
+    return next((answer.meter_type for answer in answers if answer.meter_type), None)
+
+
+def _is_filled(answer: Series) -> bool:
+    """True where a row holds an amount of the answer's own window.
+
+    A first row alone is that of the bucket before the window: no sum holds it.
+    """
+    return any(energy is not None for energy in answer.energy[1:])
+
+
+def _add_sums(answers: Sequence[tuple[float | None, bool]]) -> float | None:
+    """The sum of all, each with whether it is filled."""
+    sums = [total for total, _ in answers if total is not None]
+    if not sums or any(total is None and filled for total, filled in answers):
         return None
-    # A first row alone is that of the bucket before the window: no sum holds it.
-    if any(energy is not None for answer in without for energy in answer.energy[1:]):
-        return None
-    total = fsum(answer.sum_energy for answer in answers if answer.sum_energy is not None)
-    return round(total, _SUM_PLACES)
+    return round(fsum(sums), _SUM_PLACES)
 
 
 def _clip_to(window: Window, answer: Series) -> Series:

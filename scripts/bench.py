@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from urllib.request import urlopen
@@ -48,6 +47,43 @@ GROWING: Mapping[str, Sequence[str]] = {
     "meter status --detailed": ("meter", "status", "--detailed"),
     "report monthly": ("report", "monthly", "2022-01"),
 }
+
+
+LIMITS: Sequence[tuple[str, Mapping[str, object], str, str, str, int]] = (
+    (
+        "hour, a year, at most 31 days a call",
+        {"max_span": {"hour": "31d"}},
+        "2022-01-01",
+        "2023-01-01",
+        "hour",
+        12,  # 365 / 31
+    ),
+    (
+        "hour, 30 days, at most 7 days a call",
+        {"max_span": {"hour": "7d"}},
+        "2022-01-03",
+        "2022-02-02",
+        "hour",
+        5,  # 30 / 7
+    ),
+    (
+        "minute, a week, at most 2,880 rows a call",
+        {"max_span": {"minute": "2879m"}},
+        "2022-01-03",
+        "2022-01-10",
+        "minute",
+        4,  # 10,080 / 2,879
+    ),
+    (
+        "hour, a year, cut to 744 rows",
+        {"cap_rows": 744},
+        "2022-01-01",
+        "2023-01-01",
+        "hour",
+        12,  # 8,760 / 743
+    ),
+)
+"""What a cloud may grant a call, a range, and the calls that each meter needs for it."""
 
 
 # What is measured, and how it is told
@@ -217,10 +253,13 @@ def plain_environment() -> dict[str, str]:
 
 
 @contextmanager
-def serving(meters: int, *, latency_s: float = 0.0) -> Iterator[Cloud]:
-    """A cloud with at least that many meters."""
+def serving(
+    meters: int, *, latency_s: float = 0.0, limits: Mapping[str, object] | None = None
+) -> Iterator[Cloud]:
+    """A cloud with at least that many meters; `limits` are settings of the sandbox."""
     premises = -(-meters * 12 // 25)
-    words = [sys.executable, __file__, "_serve", str(premises), str(latency_s)]
+    told = [str(premises), str(latency_s), json.dumps(limits or {})]
+    words = [sys.executable, __file__, "_serve", *told]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=plain_environment())
     assert process.stdout is not None
     try:
@@ -234,13 +273,18 @@ def serving(meters: int, *, latency_s: float = 0.0) -> Iterator[Cloud]:
         process.stdout.close()
 
 
-def serve(premises: str, latency_s: str) -> None:
-    """Serve the sandbox's answers, each made once and then kept as bytes."""
+def serve(premises: str, latency_s: str, limits: str) -> None:
+    """Serve the sandbox's answers, each made once and then kept as bytes; not those under limits.
+
+    Where calls are counted, nothing is asked twice.
+    """
     from socketserver import StreamRequestHandler, ThreadingTCPServer
 
     from copper_cli.sandbox import Sandbox, SandboxConfig
 
-    config = SandboxConfig(premises=int(premises), quota=None, max_age=86400, missing_emails=0)
+    config = SandboxConfig(
+        premises=int(premises), quota=None, max_age=86400, missing_emails=0, **json.loads(limits)
+    )
     application = Sandbox(config).application
     kept: dict[str, bytes] = {}
     calls: list[tuple[float, float, str]] = []
@@ -256,7 +300,9 @@ def serve(premises: str, latency_s: str) -> None:
         time.sleep(float(latency_s))
         found = kept.get(target)
         if found is None:
-            found = kept[target] = call_wsgi(application, method, target, headers, body)
+            found = call_wsgi(application, method, target, headers, body)
+            if limits == "{}":
+                kept[target] = found
         calls.append((came, time.time(), target))
         return found
 
@@ -341,60 +387,25 @@ def measure_calls(bench: Bench) -> None:
             asked = [target for _, _, target in cloud.take_calls() if "/usage?" in target]
             fewest = len({target.partition("?")[0] for target in asked})
             bench.add(f"calls: {name}", str(fewest), str(len(asked)), len(asked) / fewest, 1.0)
-    meters = str(bench.size(1000, 100))
-    done = subprocess.run(
-        [sys.executable, __file__, "_count", meters],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=plain_environment(),
-    )
-    fewest, used = map(int, done.stdout.split())
-    bench.add(
-        f"calls: hour, a year, at most 31 days a call, {meters} meters",
-        str(fewest),
-        str(used),
-        used / fewest,
-        1.02,
-    )
+    for name, limits, start, end, granularity, fewest in LIMITS:
+        with serving(bench.size(1000, 100), limits=limits) as cloud:
+            count_calls(bench, cloud, name, (start, end, "--granularity", granularity), fewest)
 
 
-def count_calls(meters: str) -> None:
-    """Print the fewest calls and those used, where a call for more than 31 days is refused."""
-    from datetime import UTC, timedelta
-    from types import SimpleNamespace
+def count_calls(bench: Bench, cloud: Cloud, name: str, words: Sequence[str], fewest: int) -> None:
+    """The calls of a whole fleet, finding the cloud's limit out included.
 
-    from copper_cli.cloud.spans import SpanBook
-    from copper_cli.errors import BadRequestError
-    from copper_cli.jobs.fetch import fetch_series
-    from copper_cli.jobs.parallel import run_parallel
-    from copper_cli.plan import SeriesPlan
-    from copper_cli.records import Series, Window
-
-    longest = timedelta(days=31)
-    asked: list[Window] = []
-
-    def answer(meter_id: str, kind: str, window: Window, granularity: str) -> Series:
-        asked.append(window)
-        if window.end_utc - window.start_utc > longest:
-            raise BadRequestError("too long", status=400)
-        first, last = (int(t.timestamp()) for t in (window.start_utc, window.end_utc))
-        times = list(range(first, last + 1, 3600))
-        ones = [1.0] * len(times)
-        return Series(times, ones, ones, ones, ones, float(len(times) - 1))
-
-    context = SimpleNamespace(
-        client=SimpleNamespace(fetch_series=answer), spans=SpanBook(None, time.time), now=time.time
-    )
-    start, end = datetime(2022, 1, 1, 7, tzinfo=UTC), datetime(2023, 1, 1, 7, tzinfo=UTC)
-    seconds = [int(t.timestamp()) for t in (start, end)]
-    plan = SeriesPlan((Window(start, end),), (), "hour", *seconds)
-    results = run_parallel(
-        range(int(meters)), lambda n: fetch_series(context, str(n), "usage", plan), JOBS
-    )
-    for _, result in results:
-        assert len(result().times_s) == (seconds[1] - seconds[0]) // 3600 + 1
-    print(int(meters) * -(-(end - start) // longest), len(asked))
+    `fewest` is the number that each meter needs.
+    """
+    folder = bench.place()
+    asking = ("meter", "usage", *words, "--layout", "plain", "--no-cache", "--jobs", str(JOBS))
+    run([COPPER, *asking, "--output-dir", folder], cloud.environment(bench.place()))
+    shutil.rmtree(folder)
+    asked = [target for _, _, target in cloud.take_calls() if "/usage?" in target]
+    meters = len({target.partition("?")[0] for target in asked})
+    least = fewest * meters
+    label = f"calls: {name}, {meters} meters"
+    bench.add(label, str(least), str(len(asked)), len(asked) / least, 1.02)
 
 
 def measure_rows(bench: Bench) -> None:
@@ -580,34 +591,39 @@ def measure_growth(bench: Bench) -> None:
 
 
 def measure_again(bench: Bench) -> None:
-    """A finished folder: the same command again, against the same for one meter of the fleet."""
+    """A finished folder: the same command again, against the start of one that does nothing."""
     meters = bench.size(10_000, 500)
     words = ("meter", "usage", "2022-01-03", "2022-01-04", "--granularity", "day")
     with serving(meters) as cloud:
-        folder, one = bench.place(), bench.place()
-        run([COPPER, *words, "--output-dir", folder], cloud.environment(bench.place()))
+
+        def ask(*typed: str | Path) -> Sample:
+            return run([COPPER, *typed], cloud.environment(bench.place()))
+
+        again = (*words, "--output-dir", bench.place())
+        ask(*again)
         asked = [target for _, _, target in cloud.take_calls() if "/usage?" in target]
-        found = re.search(r"/meter/([^/]+)/usage", asked[0])
-        assert found is not None
-        chosen = ("--meter-id", found[1].replace("%3A", ":"), "--output-dir", one)
-        run([COPPER, *words, *chosen], cloud.environment(bench.place()))
         time.sleep(3)  # files just written are read again until their times are old enough
-        again = [COPPER, *words, "--output-dir", folder]
-        run(again, cloud.environment(bench.place()))
+        ask(*again)
         cloud.take_calls()
-        run(again, cloud.environment(bench.place()))
+        ask(*again)
         calls = [target for _, _, target in cloud.take_calls()]
         lists = [target for target in calls if re.search(r"/(meter|premise)(\?|$)", target)]
-        floor, ours = take_turns(
-            lambda: run([COPPER, *words, *chosen], cloud.environment(bench.place())),
-            lambda: run(again, cloud.environment(bench.place())),
+        start, whole, dry = take_turns(
+            lambda: ask("quota"), lambda: ask(*again), lambda: ask(*again, "--dry-run")
         )
-    a, b = (median(s.wall_s for s in samples) for samples in (floor, ours))
     name = f"again: {len(asked)} finished meters"
     bench.add(f"{name}, calls", str(len(lists)), str(len(calls)), len(calls) / len(lists), 1.0)
-    bench.add(
-        f"{name}, seconds beyond start and lists", f"{a:.2f} s", f"{b:.2f} s", b - a, 1.0, len(ours)
-    )
+    floor = median(s.wall_s for s in start)
+    for what, samples in (("", whole), (", --dry-run", dry)):
+        took = median(s.wall_s for s in samples)
+        bench.add(
+            f"{name}{what}, seconds beyond start",
+            f"{floor:.2f} s",
+            f"{took:.2f} s",
+            took - floor,
+            1.0,
+            len(samples),
+        )
 
 
 GROUPS: Mapping[str, Callable[[Bench], None]] = {
@@ -622,7 +638,6 @@ GROUPS: Mapping[str, Callable[[Bench], None]] = {
 PARTS: Mapping[str, Callable[..., None]] = {
     "_serve": serve,
     "_loop": loop_rows,
-    "_count": count_calls,
 }
 """What this file does in processes of its own."""
 

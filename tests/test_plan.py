@@ -17,8 +17,6 @@ from copper_cli.plan import (
     local_day,
     local_midnight,
     plan_series,
-    rows_in,
-    split_window,
     whole_days,
 )
 from copper_cli.records import Window
@@ -266,43 +264,17 @@ def test_no_window_holds_a_bucket_that_does_not_fit(zone_name, start, days, gran
             assert [m for m in counted if m <= before_last] == sorted(set(inside))
 
 
-@given(
-    granularity=st.sampled_from(sorted(STEPS_S)),
-    buckets=st.integers(1, 20_000),
-    odd_s=st.sampled_from([0, 1800]),
-    max_rows=st.integers(2, 5000),
-)
-def test_parts_lie_on_bucket_boundaries(granularity, buckets, odd_s, max_rows):
-    """Each part begins a whole number of buckets after the window's start, holds at most so many
-    rows, both ends counted, and meets the next."""
-    assume(buckets / max_rows < 200)
-    step = STEPS_S[granularity]
-    start = utc("2023-01-01T18:30")
-    window = Window(start, start + timedelta(seconds=buckets * step + odd_s))
-    parts = split_window(window, granularity, max_rows)
-    assert (parts[0].start_utc, parts[-1].end_utc) == (window.start_utc, window.end_utc)
-    assert all(a.end_utc == b.start_utc for a, b in pairwise(parts))
-    for part in parts:
-        assert (part.start_utc - start).total_seconds() % step == 0
-        length_s = (part.end_utc - part.start_utc).total_seconds()
-        assert length_s > 0
-        assert rows_in(part, granularity) == length_s // step + 1 <= max_rows
-
-
-def test_parts_are_whole_days_where_they_can_be():
-    """745 rows of hours are 31 days; 100 rows are 4 days, not 99 hours."""
-    start = utc("2023-01-01T07:00")
-    window = Window(start, start + 62 * DAY)
-    assert split_window(window, "hour", 745) == [
-        Window(start, start + 31 * DAY),
-        Window(start + 31 * DAY, start + 62 * DAY),
-    ]
-    assert split_window(window, "hour", 100)[0].end_utc == start + 4 * DAY
-    assert split_window(window, "hour", 10)[0].end_utc == start + timedelta(hours=9)
-
-
-def test_months_are_not_split():
-    """Their rows are few, and a count from another start may end on other days."""
-    window = Window(utc("2000-01-01T07:00"), utc("2023-01-01T07:00"))
-    assert split_window(window, "month", 2) == [window]
+def test_a_months_length_is_an_order_of_size():
+    """30 days."""
     assert bucket_s("month") == 30 * 86400
+
+
+def test_meters_alike_share_a_plan():
+    """Of ten thousand meters in one zone that began long ago there is one plan, not as many."""
+    zone = ZoneInfo("America/Denver")
+    start, end = date(2021, 3, 1), date(2021, 4, 1)
+    born = [utc("2020-01-01T12:00"), utc("2021-03-01T08:00"), None]
+    plans = [plan_series(start, end, zone, "hour", created_utc=at) for at in born]
+    assert plans[0] is plans[1] is plans[2]
+    later = plan_series(start, end, zone, "hour", created_utc=utc("2021-03-02T08:00"))
+    assert later.windows[0].start_utc == utc("2021-03-02T07:00")

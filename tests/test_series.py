@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copper_cli.plan import plan_series
-from copper_cli.records import Series
+from copper_cli.records import Kept, Series
 from copper_cli.series import (
     EMPTY,
+    Survey,
     clip_series,
-    count_to_come,
     has_values,
     join_windows,
     merge_series,
+    stitch_series,
     sum_rows,
+    survey_series,
 )
 
 DENVER = ZoneInfo("America/Denver")
@@ -152,14 +154,90 @@ def test_a_sum_alone_is_no_value():
     assert has_values(make([(0, None, 3.0)]))
 
 
+def to_come(series, after_s):
+    found = survey_series(series, after_s)
+    return found.to_come, found.first_to_come_s
+
+
 def test_rows_to_come_are_those_at_the_end():
     """Null, later than the instant given, with no amount after them."""
     series = make([(10, 1.0), (20, None), (30, 1.0), (40, None), (50, None)])
-    assert count_to_come(series, 30) == (2, 40)
-    assert count_to_come(series, 45) == (1, 50)
-    assert count_to_come(series, 50) == (0, None)
-    assert count_to_come(make([(10, None)]), 0) == (1, 10)
-    assert count_to_come(EMPTY, 0) == (0, None)
+    assert to_come(series, 30) == (2, 40)
+    assert to_come(series, 45) == (1, 50)
+    assert to_come(series, 50) == (0, None)
+    assert to_come(make([(10, None)]), 0) == (1, 10)
+    assert to_come(EMPTY, 0) == (0, None)
+
+
+# Series too long to be held
+
+
+def keep(start, end, series, read=None):
+    """An answer to a call from one instant to another; `read` notes each time it is loaded."""
+
+    def load():
+        if read is not None:
+            read.append(start)
+        return series
+
+    filled = any(energy is not None for energy in series.energy[1:])
+    return Kept(start, end, len(series.times_s), series.sum_energy, series.meter_type, filled, load)
+
+
+def test_parts_that_meet_are_one_series():
+    """The row that two parts hold stands once, the known one; what lies outside a part's own span
+    or the whole's is left out; the sums add up and the first type told counts."""
+    parts = [
+        keep(0, 20, make([(0, 9.0), (10, 1.0), (20, None), (30, 7.0)], 3.0)),
+        keep(20, 40, make([(20, 2.0), (30, 3.0), (40, 4.0)], 7.0, "gas")),
+        keep(40, 60, make([(40, 8.0), (50, 5.0), (60, 6.0)], 11.0, "power")),
+    ]
+    whole = stitch_series(parts, 0, 50)
+    assert (whole.sum_energy, whole.meter_type) == (21.0, "gas")
+    rows = [(0, 9.0), (10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0), (50, 5.0)]
+    for _ in range(2):  # as often as wanted
+        pieces = list(whole.pieces())
+        assert len(pieces) > 1
+        assert [(t, e) for piece in pieces for t, e, _ in rows_of(piece)] == rows
+    assert [(t, e) for t, e, _ in rows_of(clip_series(whole, 15, 30))] == [(20, 2.0), (30, 3.0)]
+    assert clip_series(whole, 15, 30).sum_energy == 21.0
+    assert not clip_series(whole, 70, 90).times_s
+
+
+def test_a_part_is_read_only_where_it_is_wanted():
+    """A dump reads day by day: each part comes from the disk once."""
+    read = []
+    hours = [keep(n, n + 10, make([(n + i, 1.0) for i in range(11)]), read) for n in (0, 10, 20)]
+    whole = stitch_series(hours, 0, 30)
+    for start in range(0, 9, 2):
+        clip_series(whole, start, start + 1)
+    assert read == [0]
+    clip_series(whole, 12, 13)
+    assert read == [0, 10]
+
+
+def test_a_survey_sees_over_the_seams():
+    """Rows to come may begin in one part and go on in the next; one amount after them ends it."""
+    parts = [
+        keep(0, 20, make([(0, 1.0), (10, 1.0), (20, None)])),
+        keep(20, 40, make([(20, None), (30, None), (40, None)])),
+    ]
+    found = survey_series(stitch_series(parts, 0, 40), 5)
+    assert found == Survey(rows=5, to_come=3, first_to_come_s=20, has_values=True)
+    parts.append(keep(40, 60, make([(40, None), (50, 1.0), (60, None)])))
+    found = survey_series(stitch_series(parts, 0, 60), 5)
+    assert found == Survey(rows=7, to_come=1, first_to_come_s=60, has_values=True)
+    nothing = stitch_series([keep(0, 9, make([(0, None), (9, None)], 0.0))], 0, 9)
+    assert survey_series(nothing, 99) == Survey(rows=2)
+    assert survey_series(stitch_series([], 0, 9), 99) == Survey()
+
+
+def test_a_part_without_a_sum_that_holds_amounts_spoils_the_whole_sum():
+    """A part would pass for the whole."""
+    parts = [keep(0, 10, make([(0, 1.0), (10, 2.0)], 2.0)), keep(10, 20, make([(10, 2.0)], None))]
+    assert stitch_series(parts, 0, 20).sum_energy == 2.0
+    parts.append(keep(20, 30, make([(20, 1.0), (30, 2.0)], None)))
+    assert stitch_series(parts, 0, 30).sum_energy is None
 
 
 def test_rows_add_up_without_the_one_at_the_start():

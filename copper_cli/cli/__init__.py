@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -91,6 +92,9 @@ def main_account(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run_process(command: click.Command, argv: Sequence[str] | None) -> int:
+    # A fleet's records are many and stay: looking through them for rubbish after every 700 new
+    # ones, as Python does, takes a fifth of a run that finds 10,000 finished meters.
+    gc.set_threshold(50_000)
     # A process manager's request to end is met as Ctrl-C is: what is in hand is finished.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return run(command, list(sys.argv[1:] if argv is None else argv))
@@ -127,6 +131,8 @@ def _leave(code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    # Else Python looks for rubbish in all that is left, twice: 10 of 70 ms of `copper quota`.
+    gc.freeze()
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees on stderr while a job runs."""
+"""What a person sees on stderr while a job runs: a bar on a terminal, a line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -7,130 +7,304 @@ import os
 import sys
 import threading
 import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-_BAR_AFTER_S = 0.5
-_LISTS_AFTER_S = 2.0
+if TYPE_CHECKING:
+    from copper_cli.cli.bar import Bar
+    from copper_cli.config import Limit
+
+_BAR_AFTER_S = 2.0
+_REDRAW_S = 0.25
+_PEEK_EVERY_S = 1.0
 _LINE_EVERY_S = 60.0
+_WAIT_HEARD_S = 2.5
+"""A wait is told of once a second; one not heard of for so long is over."""
 _PERIODS = {60: "this minute", 3600: "this hour", 86400: "today"}
 
 
-class Watcher:
-    """Progress on stderr: a bar on a terminal, a line a minute elsewhere.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How far a run is at one instant, in words."""
 
-    It hears of things done from jobs and of calls from the session, from any thread.
+    phase: str
+    """`zipping`; empty where the command's own name says it."""
+    noun: str
+    """What is counted."""
+    done: int
+    """So many of them."""
+    total: int
+    """Of so many; 0 where nobody knows."""
+    calls: int
+    """Requests of this run that the quota counts: retries too, those for a token not."""
+    left: Sequence[tuple[Limit, int]]
+    """What of the quota is left; empty where nobody can tell at once."""
+    seconds: int
+    """Since the phase began."""
+    to_go_s: int | None
+    """To the end of the phase; None before anything is done."""
+    wait: str
+    """The sentence that says until when the quota is waited for; empty where it is not."""
+
+    def time(self) -> str:
+        """The time to go; the time gone by where that is all one knows."""
+        if self.to_go_s is None:
+            return _duration(self.seconds)
+        return f"{_duration(self.to_go_s)} to go"
+
+    def line(self) -> str:
+        """The state as a line of a log: `412 of 1200 meters, 414 calls, 86 left this hour`."""
+        parts = [self.phase] if self.phase else []
+        if self.total:
+            parts.append(f"{self.done} of {self.total} {self.noun}")
+        parts.append(count_calls(self.calls))
+        if self.left:
+            limit, left = min(self.left, key=lambda one: one[1])
+            parts.append(f"{left} left {_period(limit)}")
+        return ", ".join(parts)
+
+
+class Watcher:
+    """Progress on stderr, told of things done by jobs and of calls by the session.
+
+    Its ticker shows it, so that neither a silent cloud nor a long computation stands still.
+    Any thread may tell it of calls and say lines; one thread starts, advances and stops it.
     """
 
     def __init__(self, command: str, *, color: bool | None = None, debug: bool = False) -> None:
+        # NO_COLOR and --no-color ask for plain lines, and a bar is made of the same control
+        # codes as colour is: they keep a terminal still. --quiet leaves the table out and
+        # --debug adds lines; neither says anything about progress.
         moving = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        self._moving = moving if color is None else color
+        moving = moving if color is None else color
+        self._moving = moving and os.environ.get("TERM") != "dumb"  # it could not go back a line
         self._command = command
         self._debug = debug
-        self._lock = threading.RLock()
-        self._noun, self._total, self._done = "", 0, 0
-        self._calls = 0
-        self._started_s = self._last_s = time.monotonic()
-        self._drawn = False
-        self._wait_said_s: float | None = None
+        self._peek: Callable[[], Sequence[tuple[Limit, int]] | None] = lambda: None
+        self._phase, self._noun, self._total, self._done = "", "", 0, 0
+        self._calls = self._calls_before = 0
+        self._begun_s = self._phase_s = time.monotonic()
+        self._line_s = self._peeked_s = self._wait_heard_s = -math.inf
+        self._left: Sequence[tuple[Limit, int]] = ()
+        self._wait: Any = None
+        self._renew()
+        _watchers.add(self)
 
-    def start(self, noun: str, total: int) -> None:
-        """`total` things called `noun` are to be done."""
-        with self._lock:
-            self._noun, self._total, self._done = noun, total, 0
-            self._started_s = self._last_s = time.monotonic()
+    def _renew(self) -> None:
+        """New locks and no ticker: at first, and in the child of a fork, which has no threads."""
+        self._count_lock = threading.Lock()
+        self._screen_lock = threading.Lock()
+        self._ticker: _Ticker | None = None
+        self._bar: Bar | None = None
+
+    def watch_quota(self, peek: Callable[[], Sequence[tuple[Limit, int]] | None]) -> None:
+        """`peek` tells what the quota has left, or None; it may neither raise nor wait long."""
+        self._peek = peek
+
+    def start(self, noun: str, total: int, phase: str = "") -> None:
+        """`total` things called `noun` are to be done; 0: nobody knows how many."""
+        from copper_cli.write.cells import clean
+
+        now = time.monotonic()
+        self._phase, self._noun, self._total, self._done = clean(phase), noun, total, 0
+        self._phase_s, self._calls_before = now, self._calls
+        if self._ticker is None:
+            self._begun_s = now
+            self._ticker = _Ticker(self._tick, self._end_bar)
+            self._ticker.start()
 
     def advance(self) -> None:
         """One of them is done."""
-        with self._lock:
-            self._done += 1
-            self._draw()
+        self._done += 1
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays, above the bar."""
         from copper_cli.write.cells import clean
 
-        with self._lock:
-            self._wipe()
-            click.echo(clean(text), err=True)
+        with self._screen_lock:
+            if self._bar is not None:
+                self._bar.say(clean(text))
+            else:
+                click.echo(clean(text), err=True)
 
     def stop(self) -> None:
-        """The bar goes; lines stay."""
-        with self._lock:
-            self._wipe()
-            self._total = 0
-            self._started_s = self._last_s = math.inf
+        """Nothing goes on: the bar goes, lines stay. May be called again and at any time."""
+        if self._ticker is not None:
+            self._ticker.end()
+            self._ticker = None
+
+    def give_way(self) -> None:
+        """Others write to the terminal now: no bar, while the lines of a log go on."""
+        if self._moving:
+            self.stop()
 
     def note(self, event: Any) -> None:
         """Something happened in the session: a call, a retry, a wait."""
-        with self._lock:
-            kind = type(event).__name__
-            if kind == "QuotaWait":
-                self._show_wait(event)
-                return
-            if kind == "CallDone":
-                self._calls += not event.from_cache
-                self._draw()
-            if kind == "Warned" or self._debug:
-                self.say(_describe(event))
-
-    def _show_wait(self, wait: Any) -> None:
-        """One line that counts down on a terminal; elsewhere one now and then."""
-        now = time.monotonic()
-        due = self._wait_said_s is None or now - self._wait_said_s >= _LINE_EVERY_S
-        if not (self._moving or due):
+        kind = type(event).__name__
+        if kind == "QuotaWait":
+            self._wait, self._wait_heard_s = event, time.monotonic()
+            if not self._moving:
+                self._write_line(since_s=-math.inf)
             return
+        if kind == "CallDone" and not event.from_cache and event.kind != "token":
+            with self._count_lock:
+                self._calls += 1
+        if kind == "Warned" or self._debug:
+            self.say(_describe(event))
+
+    def look(self) -> Shown:
+        """How far it is. Takes no lock, so that whoever draws may ask at any time."""
+        elapsed_s = time.monotonic() - self._phase_s
+        return Shown(
+            phase=self._phase,
+            noun=self._noun,
+            done=min(self._done, self._total),
+            total=self._total,
+            calls=self._calls,
+            left=self._left,
+            seconds=int(elapsed_s),
+            to_go_s=self._to_go_s(elapsed_s),
+            wait=self._describe_wait(),
+        )
+
+    def _to_go_s(self, elapsed_s: float) -> int | None:
+        """As fast as up to now, and no faster than the quota grants."""
+        to_do = self._total - self._done
+        if not self._done or to_do <= 0:
+            return None
+        share = to_do / self._done
+        calls = (self._calls - self._calls_before) * share
+        waits = [(calls - left) / limit.calls * limit.period_s for limit, left in self._left]
+        return int(max([elapsed_s * share, *waits]))
+
+    def _describe_wait(self) -> str:
+        wait = self._wait
+        if wait is None or time.monotonic() - self._wait_heard_s > _WAIT_HEARD_S:
+            return ""
         until = wait.resume_at_utc.astimezone()
-        left_s = max(0, round((until - datetime.now(UTC)).total_seconds()))
-        period = _PERIODS.get(wait.limit.period_s, f"in {wait.limit.period_s} s")
-        text = (
-            f"Quota spent: {wait.used} of {wait.limit.calls} calls {period}. "
+        left_s = round((until - datetime.now(UTC)).total_seconds())
+        if left_s <= 0:
+            return ""
+        return (
+            f"Quota spent: {wait.used} of {wait.limit.calls} calls {_period(wait.limit)}. "
             f"Waiting until {until:%H:%M} ({_duration(left_s)} to go) for the next call. "
             "Ctrl-C is safe: the same command goes on from here."
         )
-        self._wait_said_s = now
-        if self._moving:
-            click.echo(f"\r{text}\x1b[K", err=True, nl=False, color=self._moving)
-            self._drawn = True
-        else:
-            self.say(text)
 
-    def _draw(self) -> None:
+    # What the ticker does
+
+    def _tick(self) -> float:
+        """Show how far it is where that is due; the seconds until it must look again."""
         now = time.monotonic()
         if not self._moving:
-            if now - self._last_s >= _LINE_EVERY_S:
-                self._last_s = now
-                stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-                click.echo(f"{stamp} copper {self._command}: {self._state()}", err=True)
-            return
-        if now - self._started_s < (_BAR_AFTER_S if self._total else _LISTS_AFTER_S):
-            return
-        text = f"{self._state()}  {_duration(int(now - self._started_s))}"
-        if self._total:
-            filled = 30 * self._done // self._total
-            text = f"{'━' * filled}{' ' * (30 - filled)} {self._state()}  {self._left()}"
-        click.echo(f"\r{text}\x1b[K", err=True, nl=False, color=True)
-        self._drawn = True
+            return self._write_line(since_s=self._begun_s)
+        if now < self._begun_s + _BAR_AFTER_S:
+            return self._begun_s + _BAR_AFTER_S - now
+        if now >= self._peeked_s + _PEEK_EVERY_S:
+            self._peeked_s = now
+            self._left = self._peek() or ()
+        self._draw()
+        return _REDRAW_S
 
-    def _state(self) -> str:
-        """How far it is; while lists are read nobody knows how long they are."""
-        if not self._total:
-            return f"{self._calls} calls"
-        return f"{self._done}/{self._total} {self._noun}  {self._calls} calls"
+    def _write_line(self, *, since_s: float) -> float:
+        """A line of a log, where `since_s` and the last one are a minute ago; seconds to the next.
 
-    def _left(self) -> str:
-        elapsed = time.monotonic() - self._started_s
-        seconds = int(elapsed)
-        if self._done:
-            seconds = int(elapsed / self._done * (self._total - self._done))
-        return f"{_duration(seconds)} left"
+        It says the wait where there is one: a log, too, has a line a minute and no more.
+        """
+        with self._screen_lock:
+            now = time.monotonic()
+            due_s = max(since_s, self._line_s) + _LINE_EVERY_S
+            if now < due_s:
+                return due_s - now
+            self._line_s = now
+            self._left = self._peek() or ()
+            shown = self.look()
+            stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+            text = shown.wait or f"{stamp} copper {self._command}: {shown.line()}"
+            click.echo(text, err=True)
+        return _LINE_EVERY_S
 
-    def _wipe(self) -> None:
-        if self._drawn:
-            click.echo("\r\x1b[K", err=True, nl=False, color=self._moving)
-            self._drawn = False
+    def _draw(self) -> None:
+        from copper_cli.cli.bar import Bar  # heavy: only where a bar is really drawn
+
+        with self._screen_lock:
+            if self._bar is None:
+                self._bar = Bar(self.look)
+            self._bar.draw()
+
+    def _end_bar(self) -> None:
+        with self._screen_lock:
+            if self._bar is not None:
+                self._bar.end()
+                self._bar = None
+
+
+class _Ticker:
+    """A thread that does `work` again after as many seconds as it says, and `last` at the end.
+
+    The bar is begun, drawn and ended in this one thread: Ctrl-C reaches the main thread alone,
+    so that it can never leave half a line.
+    """
+
+    def __init__(self, work: Callable[[], float], last: Callable[[], None]) -> None:
+        self._work = work
+        self._last = last
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="copper-progress", daemon=True)
+
+    def start(self) -> None:
+        """Begin; `work` is done at once."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Do `last`, and come back when that is done."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # A terminal that is gone, or a log on a full disk: nobody is left to show it to.
+        with suppress(OSError):
+            try:
+                while not self._ended.wait(self._work()):
+                    pass
+            finally:
+                self._last()
+
+
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for watcher in list(_watchers):
+        watcher._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def count_calls(number: int) -> str:
+    """`1 call`, `414 calls`."""
+    return f"{number} call{'' if number == 1 else 's'}"
+
+
+def describe_left(left: Sequence[tuple[Limit, int]]) -> str:
+    """`86/h 412/d left`; empty where nothing is known."""
+    from copper_cli.config import limit_text
+
+    if not left:
+        return ""
+    return " ".join(limit_text(replace(limit, calls=calls)) for limit, calls in left) + " left"
+
+
+def _period(limit: Limit) -> str:
+    return _PERIODS.get(limit.period_s, f"in {limit.period_s} s")
 
 
 def _duration(seconds: int) -> str:

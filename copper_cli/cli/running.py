@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from copper_cli.cloud.token import Grant
     from copper_cli.config import Settings
     from copper_cli.jobs.context import CallCounter, Context, Output
-    from copper_cli.records import Table
+    from copper_cli.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,7 +138,11 @@ class Run:
             watcher.note(event)
 
         session = CloudSession(settings, grant=grant, on_event=note)
-        return self._stack.enter_context(session)
+        self._stack.enter_context(session)
+        self._stack.callback(watcher.stop)  # before the session closes: it is asked for the quota
+        watcher.watch_quota(session.peek_quota)
+        watcher.start("", 0, "reading lists")  # what a job does until it says otherwise
+        return session
 
     def app(self) -> AppClient:
         """The individual's cloud; on a terminal whoever is not logged in is asked to."""
@@ -194,7 +199,8 @@ class Run:
 
         from copper_cli.write.cells import escape_json
 
-        click.echo(escape_json(json.dumps(value, ensure_ascii=False, indent=2)))
+        text = escape_json(json.dumps(value, ensure_ascii=False, indent=2))
+        self._print([f"{text}\n"])
 
     def show_legend(self, legend: Table, name: str) -> None:
         """The notes of a table: on the console under it, and as a file in the folder."""
@@ -212,30 +218,43 @@ class Run:
 
         `noun` asks for the line that scripts count by (`premises`, `meters`).
         """
-        from copper_cli.write import tables
-        from copper_cli.write.files import write_whole
-
-        self._watch().stop()
-        raw = self._values["raw_cells"]
+        self._watch().start("", 0, "writing the table")
         if self.csv_output_file is not None:
-            write_whole(self.csv_output_file, tables.render_csv(table, raw_cells=raw))
+            from copper_cli.write.files import write_whole
+            from copper_cli.write.tables import render_csv
+
+            raw_cells = self._values["raw_cells"]
+            write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
+        self._print(self._render(table, noun))
+
+    def _render(self, table: Table, noun: str | None) -> Iterable[str]:
+        """What `show` prints, in chunks."""
+        from copper_cli.write import tables
+
+        quiet = self._values["quiet"]
         if self.output_format == "table":
+            text = "" if quiet else f"\n{tables.render_console(table)}\n"
             if noun is not None:
                 listed = table.facts["listed"]
                 today = f"{datetime.now().astimezone():%Y-%m-%d}"
-                click.echo(f"Building information for {listed} {noun} on {today}...")
-            if not self._values["quiet"]:
-                click.echo("\n" + tables.render_console(table))
-            return
-        if self._values["quiet"]:
-            return
+                text = f"Building information for {listed} {noun} on {today}...\n{text}"
+            return [text]
+        if quiet:
+            return []
         if self.output_format == "json":
-            click.echo(tables.render_json(table))
-            return
-        as_csv = self.output_format == "csv"
-        lines = tables.render_csv(table, raw_cells=raw) if as_csv else tables.render_ndjson(table)
-        for chunk in lines:
+            return [f"{tables.render_json(table)}\n"]
+        if self.output_format == "csv":
+            return tables.render_csv(table, raw_cells=self._values["raw_cells"])
+        return tables.render_ndjson(table)
+
+    def _print(self, chunks: Iterable[str]) -> None:
+        """Write to stdout, with a bar only where that is a file: else it may be the terminal's."""
+        watcher = self._watch()
+        for chunk in chunks:
+            if not _is_file(sys.stdout):
+                watcher.give_way()
             click.echo(chunk, nl=False)
+        watcher.stop()
 
     def show_estimate(self, table: Table) -> None:
         """What --dry-run shows, with --quiet too: it is all that was asked for."""
@@ -324,6 +343,13 @@ class Run:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # none of the system's, or closed
+        return False
 
 
 @contextmanager

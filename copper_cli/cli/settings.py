@@ -82,6 +82,7 @@ def read_settings(
         reserve=values["reserve"],
         use_cache=values["cache"],
         query_limit=values["query_limit"],
+        jobs=values["jobs"],
         command=command,
         debug=values["debug"],
     )

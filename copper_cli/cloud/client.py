@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from copper_cli.cloud import parse
@@ -16,6 +17,7 @@ from copper_cli.records import (
     BulkReading,
     Gateway,
     GridReading,
+    GridSeries,
     Meter,
     Premise,
     Reading,
@@ -27,6 +29,15 @@ from copper_cli.records import (
 
 DEFAULT_QUERY_LIMIT = 1000
 """The cloud's own page length, left out of the question."""
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+One = TypeVar("One", bound=_Identified)
+T = TypeVar("T")
 
 
 class CloudClient:
@@ -48,9 +59,8 @@ class CloudClient:
         """Every premise, in the cloud's order; with the emails of its users when asked for."""
         params = {"with_users": "True"} if with_users else {}
         reuse = parse.has_every_email if with_users else reuse_always
-        return parse.parse_premises(
-            self._offset_list("premise", params, reuse), with_users=with_users
-        )
+        read = partial(parse.parse_premises, with_users=with_users)
+        return self._offset_list("premise", params, read, reuse)
 
     def fetch_meters(
         self, *, with_history: bool = True, premise_id: str | None = None
@@ -59,34 +69,37 @@ class CloudClient:
         params = {} if with_history else {"with_history": "false"}
         if premise_id is not None:
             params["premise_id"] = premise_id
-        return parse.parse_meters(self._offset_list("meter", params))
+        return self._offset_list("meter", params, parse.parse_meters)
 
     def fetch_gateways(self, *, with_history: bool = False) -> list[Gateway]:
         """Every gateway, those not yet installed too, in the cloud's order."""
         params = {} if with_history else {"with_history": "false"}
-        return parse.parse_gateways(self._offset_list("gateway", params))
+        return self._offset_list("gateway", params, parse.parse_gateways)
 
     def fetch_gateway_histories(self) -> dict[str, tuple[StateChange, ...]]:
         """State changes by gateway id."""
-        return parse.parse_histories(self._offset_list("gateway/history", {}))
+        found = self._offset_list("gateway/history", {}, parse.parse_histories)
+        return {history.id: history.changes for history in found}
 
     def fetch_bulk(self) -> list[BulkReading]:
         """The newest register of each meter heard recently, in the standard unit."""
-        return parse.parse_bulk(self._next_list("bulk"))
+        return self._next_list("bulk", parse.parse_bulk)
 
     def fetch_grid_latest(self) -> list[GridReading]:
         """The newest grid reading of each gateway."""
-        return parse.parse_grid(self._next_list("grid/latest"))
+        return self._next_list("grid/latest", parse.parse_grid)
 
     def fetch_grid_readings(
         self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
-    ) -> list[GridReading]:
-        """Grid readings in a window, sorted by gateway and time."""
-        question = self._grid_question(window, premise_id, gateway_id)
-        found = parse.parse_grid(
-            parse.parse_list(self._session.get_json(*question), "grid/readings")
+    ) -> dict[str, GridSeries]:
+        """Grid readings in a window by gateway. One call.
+
+        Readings may lie at both ends of the window.
+        """
+        return self._session.get_json(
+            *self._grid_question(window, premise_id, gateway_id),
+            read=lambda body: parse.parse_grid_series(body, "grid/readings"),
         )
-        return sorted(found, key=lambda reading: (reading.gateway_id, reading.time_utc))
 
     def is_grid_cached(
         self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
@@ -113,11 +126,11 @@ class CloudClient:
         not kept in the cache.
         """
         late_s = self._session.clock.now() - LATE_S
-        body = self._session.get_json(
+        return self._session.get_json(
             *self._series_question(meter_id, kind, window, granularity),
+            read=lambda body: parse.parse_series(body, kind, f"{kind} of meter {meter_id}"),
             reuse=lambda body: parse.is_settled(body, kind, late_s),
         )
-        return parse.parse_series(body, kind, f"{kind} of meter {meter_id}")
 
     def is_series_cached(
         self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
@@ -133,8 +146,11 @@ class CloudClient:
 
     def fetch_readings(self, meter_id: str, window: Window) -> list[Reading]:
         """Register readings of one meter as it sent them, ascending by time."""
-        body = self._session.get_json(f"{self._meter(meter_id)}/readings", window_params(window))
-        return parse.parse_readings(body, f"readings of meter {meter_id}")
+        return self._session.get_json(
+            f"{self._meter(meter_id)}/readings",
+            window_params(window),
+            read=lambda body: parse.parse_readings(body, f"readings of meter {meter_id}"),
+        )
 
     def is_readings_cached(self, meter_id: str, window: Window) -> bool:
         """True where fetch_readings would need no call."""
@@ -142,8 +158,8 @@ class CloudClient:
 
     def fetch_timezone(self, meter_id: str) -> str | None:
         """IANA name of the zone where a meter is; None where the cloud does not say."""
-        body = self._session.get_json(f"{self._meter(meter_id)}/location")
-        return parse.parse_timezone(body)
+        path = f"{self._meter(meter_id)}/location"
+        return self._session.get_json(path, read=parse.parse_timezone)
 
     def fetch_aggregate(
         self, meter_type: str, window: Window, *, granularity: str = "month"
@@ -153,12 +169,12 @@ class CloudClient:
         ASSUMED: that case is a 400 or 404. Check: ask for a type the enterprise does not have.
         """
         try:
-            body = self._session.get_json(
-                *self._aggregate_question(meter_type, window, granularity)
+            return self._session.get_json(
+                *self._aggregate_question(meter_type, window, granularity),
+                read=lambda body: parse.parse_aggregate(body, f"the use of {meter_type} meters"),
             )
         except (BadRequestError, NotFoundError):
             return None
-        return parse.parse_aggregate(body, f"the use of all {meter_type} meters")
 
     def is_aggregate_cached(
         self, meter_type: str, window: Window, *, granularity: str = "month"
@@ -179,11 +195,16 @@ class CloudClient:
         self,
         name: str,
         params: Mapping[str, str | int],
+        read_rows: Callable[[list[parse.Row]], list[One]],
         reuse: Callable[[Any], bool] = reuse_always,
-    ) -> list[parse.Row]:
-        """The rows of every page, each id once. A page that brings nothing new is an error."""
-        rows: list[parse.Row] = []
-        seen: set[str | None] = {None}
+    ) -> list[One]:
+        """What is on every page, each id once. A page that brings nothing new is an error."""
+
+        def read(body: Any) -> tuple[int, list[One]]:
+            rows = parse.parse_list(body, name)
+            return len(body), read_rows(rows)
+
+        found: dict[str, One] = {}
         offset = 0
         while True:
             page_params = dict(params)
@@ -191,33 +212,36 @@ class CloudClient:
                 page_params["limit"] = self._query_limit
             if offset:
                 page_params["offset"] = offset
-            body = self._session.get_json(f"{self._root}/{name}", page_params, reuse=reuse)
-            page = parse.parse_list(body, name)
-            fresh = []
-            for row in page:
-                if (row_id := parse.row_id(row)) not in seen:
-                    seen.add(row_id)
-                    fresh.append(row)
-            rows += fresh
-            if len(body) < self._query_limit:
-                return rows
-            if not fresh:
+            known = len(found)
+            length, page = self._session.get_json(
+                f"{self._root}/{name}", page_params, read=read, reuse=reuse
+            )
+            for one in page:
+                found.setdefault(one.id, one)
+            if length < self._query_limit:
+                return list(found.values())
+            if len(found) == known:
                 raise CloudError(
                     f"{name}: the cloud repeats a page (rows from {offset} on); "
                     "the list cannot be read to its end."
                 )
-            offset += len(body)
+            offset += length
 
-    def _next_list(self, name: str) -> list[parse.Row]:
-        """The rows of every page; `next` is followed on the API host only, and never in a ring."""
+    def _next_list(self, name: str, read_rows: Callable[[list[parse.Row]], list[T]]) -> list[T]:
+        """What is on every page; `next` is followed on the API host only, never in a ring."""
+
+        def read(body: Any) -> tuple[list[T], str | None]:
+            rows, following = parse.parse_next_page(body, name)
+            return read_rows(rows), following
+
         path = f"{self._root}/{name}"
-        rows: list[parse.Row] = []
+        found: list[T] = []
         seen = {path}
         while True:
-            page, following = parse.parse_next_page(self._session.get_json(path), name)
-            rows += page
+            page, following = self._session.get_json(path, read=read)
+            found += page
             if following is None:
-                return rows
+                return found
             path = next_path(self._session.settings.api_url, path, following, name)
             if path in seen:
                 raise CloudError(f"{name}: the cloud's pages go in a ring; the list has no end.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -27,6 +26,8 @@ def make_private(path: Path) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Replaces the file as a whole; mode 0600 from its first moment. Raises OSError."""
+    import tempfile
+
     make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     try:

@@ -20,7 +20,9 @@ from copper_cli.records import (
     Aggregate,
     BulkReading,
     Gateway,
+    GatewayHistory,
     GridReading,
+    GridSeries,
     Instant,
     LastReading,
     Meter,
@@ -38,6 +40,7 @@ T = TypeVar("T")
 _MEMO_SIZE = 100_000
 _HUGE = 1e300
 _EPOCH = date(1970, 1, 1).toordinal()
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # Single values
@@ -102,6 +105,17 @@ _days = _DayMemo()
 _times = _TimeMemo()
 
 
+def to_epoch_us(value: object) -> int | None:
+    """Microseconds since 1970 UTC."""
+    if type(value) is str and value[-5:] == ".000Z":  # all but the odd one: no part of a second
+        try:
+            return (_days[value[:10]] + _times[value[10:]]) * 1_000_000
+        except (ValueError, OverflowError):
+            return None
+    found = to_utc(value)
+    return None if found is None else (found - _EPOCH_UTC) // timedelta(microseconds=1)
+
+
 def to_epoch_s(value: object) -> int | None:
     """Whole seconds since 1970 UTC, a part of a second rounded down."""
     found = to_utc(value)
@@ -125,11 +139,6 @@ def parse_next_page(body: object, what: str) -> tuple[list[Row], str | None]:
     if following is not None and not isinstance(following, str):
         raise CloudError(f"The cloud answered {_kind(following)} as the next page of {what}.")
     return _rows(page, "results", what), following or None
-
-
-def row_id(row: Row) -> str | None:
-    """The id of a row in any offset list."""
-    return to_id(row.get("id"))
 
 
 def _object(body: object, what: str) -> Row:
@@ -260,9 +269,10 @@ def _gateway(row: Row) -> Gateway | None:
     )
 
 
-def parse_histories(rows: Iterable[Row]) -> dict[str, tuple[StateChange, ...]]:
-    """State changes by gateway id, in the cloud's order."""
-    return {gateway_id: _history(row.get("history")) for row in rows if (gateway_id := row_id(row))}
+def parse_histories(rows: Iterable[Row]) -> list[GatewayHistory]:
+    """Gateways with their state changes, in the cloud's order."""
+    ids = ((to_id(row.get("id")), row) for row in rows)
+    return [GatewayHistory(i, _history(row.get("history"))) for i, row in ids if i is not None]
 
 
 # Newest readings and the grid
@@ -301,6 +311,44 @@ def _grid_reading(row: Row) -> GridReading | None:
         time_utc=time_utc,
         voltage=to_number(row.get("voltage")),
         frequency=to_number(row.get("frequency")),
+    )
+
+
+def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
+    """The readings of each gateway as columns, ascending, each instant once (the last of equals).
+
+    Readings without a gateway or a readable time are left out. About a microsecond a reading.
+    """
+    columns: dict[object, tuple[list[object], list[object], list[object]]] = {}
+    for row in parse_list(body, what):
+        name = row.get("gateway_id")
+        if type(name) is not str:
+            name = to_id(name)
+        found = columns.get(name)
+        if found is None:
+            found = columns[name] = ([], [], [])
+        found[0].append(row.get("hw_timestamp"))
+        found[1].append(row.get("voltage"))
+        found[2].append(row.get("frequency"))
+    return {
+        name: _grid_series(*found)
+        for name, found in columns.items()
+        if isinstance(name, str) and name
+    }
+
+
+def _grid_series(texts: list[object], voltage: list[object], frequency: list[object]) -> GridSeries:
+    times_us = [to_epoch_us(text) for text in texts]
+    columns = (_clean(voltage), _clean(frequency))
+    known = [time_us for time_us in times_us if time_us is not None]
+    if len(known) == len(times_us) and all(map(lt, known, islice(known, 1, None))):
+        return GridSeries(known, *columns)
+    last = {time_us: place for place, time_us in enumerate(times_us) if time_us is not None}
+    order = sorted(last.items())
+    places = [place for _, place in order]
+    return GridSeries(
+        [time_us for time_us, _ in order],
+        *([column[place] for place in places] for column in columns),
     )
 
 
@@ -401,7 +449,11 @@ def _in_order(
 
 
 def _column(rows: Iterable[Row], name: str) -> list[Any]:
-    column = [row.get(name) for row in rows]
+    return _clean([row.get(name) for row in rows])
+
+
+def _clean(column: list[Any]) -> list[Any]:
+    """The column with None for what is no number."""
     return column if _is_clean(column) else [to_number(value) for value in column]
 
 

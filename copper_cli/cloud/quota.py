@@ -27,6 +27,7 @@ from copper_cli.config import Limit, Settings
 from copper_cli.errors import LocalError, UsageError
 
 LOCK_TIMEOUT_S = 30.0
+PEEK_TIMEOUT_S = 0.1
 KEPT_S = 2 * 86400
 """Entries are kept at least so long, so that runs with other limits still find them."""
 FORMAT = 1
@@ -194,6 +195,24 @@ class Ledger:
             times.append(at_us)
         return (at_us if n > 0 else now_us) / _US
 
+    def peek(self) -> list[tuple[Limit, int]] | None:
+        """Each limit with the calls it grants now; None where that cannot be told at once.
+
+        For a display, which may ask every second: only counts (an index holds the numbers), waits
+        for nobody else's lock, mends nothing, raises nothing.
+        """
+        if not _process_lock.acquire(timeout=PEEK_TIMEOUT_S):
+            return None
+        try:
+            if not self.path.exists():
+                return [(limit, limit.calls - self._reserve) for limit in self.limits]
+            db, now_us = self._connect(), self._now_us()
+            return [(limit, self._count_left(db, limit, now_us)) for limit in self.limits]
+        except (sqlite3.Error, OSError):
+            return None
+        finally:
+            _process_lock.release()
+
     def close(self) -> None:
         """Give the file back; the next use opens it again."""
         with _process_lock:
@@ -237,6 +256,11 @@ class Ledger:
     def _held_us(db: sqlite3.Connection, now_us: int) -> int:
         row = db.execute("SELECT max(until_us) FROM hold").fetchone()
         return 0 if row[0] is None else int(row[0]) - now_us
+
+    def _count_left(self, db: sqlite3.Connection, limit: Limit, now_us: int) -> int:
+        since_us = now_us - self._window_us(limit)
+        row = db.execute("SELECT count(*) FROM calls WHERE at_us > ?", (since_us,)).fetchone()
+        return max(limit.calls - self._reserve - int(row[0]), 0)
 
     def _limit_usage(
         self, limit: Limit, now_us: int, calls: Sequence[tuple[int, str]]
@@ -314,6 +338,14 @@ class Ledger:
         db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._connection = db
         _open_ledgers.add(self)
+        try:
+            self._set_up(db)
+        except BaseException:
+            self.close()  # else the next use would take it as it is, perhaps without its tables
+            raise
+        return db
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode=WAL")
         # NORMAL survives kill -9; a power cut may lose the last calls, never the file.
         db.execute("PRAGMA synchronous=NORMAL")
@@ -322,7 +354,6 @@ class Ledger:
             self._create_tables(db)
         elif version != FORMAT:
             raise _ForeignFileError(f"its format is {version}")
-        return db
 
     @staticmethod
     def _create_tables(db: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -37,7 +37,7 @@ from copper_cli.cloud.transport import (
     Answer,
     PassingError,
 )
-from copper_cli.config import Settings
+from copper_cli.config import Limit, Settings
 from copper_cli.errors import (
     BadRequestError,
     CloudError,
@@ -57,11 +57,26 @@ def reuse_always(body: Any) -> bool:
     return True
 
 
+def as_it_is(body: Any) -> Any:
+    """The parsed JSON itself."""
+    return body
+
+
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Generic[T]):
     request: requests.PreparedRequest
     kind: str
     what: str
+    read: Callable[[Any], T]
+    reuse: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[T]):
+    """What was made of a body, and whether it may be used again."""
+
+    value: T
+    reusable: bool
 
 
 class _RefusedError(Exception):
@@ -76,7 +91,8 @@ class _RefusedError(Exception):
 class CloudSession:
     """Asks the API for JSON. A context manager; its threads share token, quota and connections.
 
-    `on_event` is called from whichever thread something happens in.
+    However many threads ask, `settings.jobs` calls are in flight at once. `on_event` is called
+    from whichever thread something happens in.
     """
 
     def __init__(
@@ -101,7 +117,11 @@ class CloudSession:
             settings, grant, self.clock, sleep=self._sleep, on_event=self._on_event
         )
         self._cache = AnswerCache(settings, self.clock.now, self._warn)
-        self._http = transport.make_session(settings.timeout_s)
+        self._http = transport.make_session(settings.timeout_s, connections=settings.jobs)
+        self._in_flight = threading.BoundedSemaphore(settings.jobs)
+        # Bodies are read one at a time: Python would not be faster on two, and their objects
+        # take several times the memory of the text.
+        self._reading = threading.Lock()
         # Proxies and certificates as the environment says; found once, since it is slow.
         self._environment = self._http.merge_environment_settings(
             settings.api_url, {}, None, None, None
@@ -144,6 +164,10 @@ class CloudSession:
         """What of the quota is used and left now. Raises LocalError."""
         return self._use_ledger(lambda ledger: ledger.usage())
 
+    def peek_quota(self) -> list[tuple[Limit, int]] | None:
+        """Each limit with what it grants now, for a display; None where nobody can tell at once."""
+        return self._ledger.peek()
+
     def free_at(self, calls: int) -> float:
         """Seconds since 1970 when so many more calls could all have been granted."""
         return self._use_ledger(lambda ledger: ledger.resume_at(calls))
@@ -153,38 +177,44 @@ class CloudSession:
         path: str,
         params: Mapping[str, str | int] | None = None,
         *,
+        read: Callable[[Any], T] = as_it_is,
         reuse: Callable[[Any], bool] = reuse_always,
-    ) -> Any:
-        """The parsed JSON body at a path of the API host, from the cache while it is fresh.
+    ) -> T:
+        """What `read` makes of the JSON at a path of the API host, from the cache while fresh.
 
         `reuse(body)` False: this answer must not be used again (an email or bucket to come).
 
         Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
         NotFoundError, other CloudError (after every retry that made sense), QuotaSpentError
-        where waiting is ruled out, LocalError where the ledger cannot be used.
+        where waiting is ruled out, LocalError where the ledger cannot be used; and what `read`
+        raises.
         """
-        call = self._prepare(path, params)
+        call = self._prepare(path, params, read, reuse)
         entry = self._cache.find(call.request)
         if entry is not None and entry.fresh:
-            body = self._parse_entry(entry)
-            if body is not None and reuse(body):
+            kept = self._read_entry(call, entry)
+            if kept is not None and kept.reusable:
                 self._on_event(CallDone(call.kind, 200, 0.0, True))
-                return body
+                return kept.value
             entry = None
         if entry is not None:
             call.request.headers.update(entry.conditions)
-        answer, body = self._ask(call, conditional=entry is not None)
-        if answer.status == 304 and entry is not None:
-            body = self._parse_entry(entry)
-            if reuse(body):
-                self._cache.renew(call.request, entry, answer.headers)
-        elif reuse(body):
+        answer, found = self._ask(call, entry)
+        if found.reusable and entry is not None and answer.status == 304:
+            self._cache.renew(call.request, entry, answer.headers)
+        elif found.reusable:
             self._cache.keep(call.request, answer.body, answer.headers)
-        return body
+        return found.value
 
     # One call and its tries
 
-    def _prepare(self, path: str, params: Mapping[str, str | int] | None) -> _Call:
+    def _prepare(
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None,
+        read: Callable[[Any], T] = as_it_is,
+        reuse: Callable[[Any], bool] = reuse_always,
+    ) -> _Call[T]:
         if not path.startswith("/"):
             raise CloudError(f"{transport.one_line(path)!r} is no path of {self._host}.")
         # Not through the session: that would let a ~/.netrc replace the Authorization header.
@@ -199,26 +229,36 @@ class CloudSession:
             },
         ).prepare()
         kind, what = describe(path, params or {})
-        return _Call(request, kind, what)
+        return _Call(request, kind, what, read, reuse)
 
-    @staticmethod
-    def _parse_entry(entry: Entry) -> Any:
+    def _read(self, call: _Call[T], body: bytes) -> _Read[T]:
+        """PassingError where the body is no JSON; what `read` raises."""
+        with self._reading:
+            found = transport.parse_json(body, self._host)
+            return _Read(call.read(found), call.reuse(found))
+
+    def _read_entry(self, call: _Call[T], entry: Entry) -> _Read[T] | None:
         try:
-            return transport.parse_json(Answer(200, {}, entry.body), "")
+            return self._read(call, entry.body)
         except PassingError:
             return None
 
-    def _ask(self, call: _Call, *, conditional: bool) -> tuple[Answer, Any]:
+    def _ask(self, call: _Call[T], entry: Entry | None) -> tuple[Answer, _Read[T]]:
         tries = refusals = 0
         renewed = False
         while True:
             tries += 1
             self._tokens.current()  # before a call is taken: without a token it would be wasted
-            self._take()
-            token = self._tokens.current()  # the wait may have outlasted it
+            token, answer = None, None
             try:
-                return self._once(call, token, conditional)
+                # The call is written down when it can leave, not while others are in its way.
+                with self._in_flight:
+                    self._take()
+                    token = self._tokens.current()  # the wait may have outlasted it
+                    answer = self._send(call, token)
+                return answer, self._accept(call, answer, token, entry)
             except _RefusedError as refused:
+                assert token is not None
                 if renewed or (refused.status == 403 and not token.from_file):
                     raise self._refusal(call, refused) from None
                 renewed = True
@@ -237,7 +277,8 @@ class CloudSession:
                     ) from None
                 self._pause(failure, refusals if by_quota else tries)
 
-    def _once(self, call: _Call, token: Token, conditional: bool) -> tuple[Answer, Any]:
+    def _send(self, call: _Call[T], token: Token) -> Answer:
+        """The answer, whatever its status. PassingError or CloudError where none came."""
         request = call.request.copy()  # so that the cache never sees the token
         request.headers["Authorization"] = f"Bearer {token.value}"
         started_s = self.clock.now()
@@ -246,8 +287,8 @@ class CloudSession:
             self.calls_used += 1
         try:
             response = self._http.send(request, allow_redirects=False, **self._environment)
-            answer = Answer(response.status_code, response.headers, response.content)
-            status = answer.status
+            status = response.status_code
+            return Answer(status, response.headers, response.content)
         except requests.RequestException as error:
             failure = transport.connection_failure(error, self.settings.api_url)
             if isinstance(failure, CloudError):
@@ -255,13 +296,23 @@ class CloudSession:
             raise failure from None
         finally:
             self._on_event(CallDone(call.kind, status, self.clock.now() - started_s, False))
-        if answer.status == 304 and conditional:
-            return answer, None
+
+    def _accept(
+        self, call: _Call[T], answer: Answer, token: Token, entry: Entry | None
+    ) -> _Read[T]:
+        """What the answer says, or why it says nothing as an exception."""
+        if answer.status == 304 and entry is not None:
+            kept = self._read_entry(call, entry)
+            if kept is not None:
+                return kept
+            for name in entry.conditions:
+                del call.request.headers[name]
+            raise PassingError(f"{self._host} answered 304, and the answer kept is unreadable")
         if answer.status == 200:
-            return answer, transport.parse_json(answer, self._host)
+            return self._read(call, answer.body)
         raise self._failure(call, answer, token)
 
-    def _failure(self, call: _Call, answer: Answer, token: Token) -> Exception:
+    def _failure(self, call: _Call[T], answer: Answer, token: Token) -> Exception:
         status = answer.status
         text = transport.excerpt(answer, [token.value, *self._tokens.secrets()])
         said = f": {text}" if text else ""
@@ -284,7 +335,7 @@ class CloudSession:
         return CloudError(f"{call.what}: {self._host} answered {status}{said}.", status=status)
 
     @staticmethod
-    def _refusal(call: _Call, refused: _RefusedError) -> CredentialsError:
+    def _refusal(call: _Call[T], refused: _RefusedError) -> CredentialsError:
         if refused.status == 403:
             return CredentialsError(
                 f"{call.what}: this client has no permission (403{refused.said}). "

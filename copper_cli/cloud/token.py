@@ -341,7 +341,7 @@ class TokenExchange:
         status = answer.status
         host = urlsplit(self._url).hostname or ""
         if status == 200:
-            token = parse_token(transport.parse_json(answer, host))
+            token = parse_token(transport.parse_json(answer.body, host))
             if token is None:
                 raise PassingError(f"{host} answered without a token", status=status)
             return token

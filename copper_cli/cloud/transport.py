@@ -34,7 +34,6 @@ MAX_BACKOFF_429_S = 300.0
 MAX_RETRY_AFTER_S = 120.0
 DEADLINE_TIMEOUTS = 10
 """A whole answer may take so many timeouts."""
-POOL_SIZE = 16
 
 # These loggers write secrets and tokens at DEBUG.
 for _name in ("requests_oauthlib", "oauthlib", "urllib3"):
@@ -77,9 +76,9 @@ class DeadlineAdapter(HTTPAdapter):
     DEADLINE_TIMEOUTS times as long. Failures while reading raise requests' ConnectionError.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, connections: int) -> None:
         self._timeout_s = timeout_s
-        super().__init__(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
+        super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=0)
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
@@ -119,10 +118,15 @@ def _reading_failed(error: Exception) -> str:
     return "cut its answer short"
 
 
-def make_session(timeout_s: float, session: requests.Session | None = None) -> requests.Session:
-    """The session (a plain one by default) with the deadline adapter for every address."""
+def make_session(
+    timeout_s: float, session: requests.Session | None = None, *, connections: int = 1
+) -> requests.Session:
+    """The session (a plain one by default) with the deadline adapter for every address.
+
+    It keeps so many `connections` a host open, and shares them between threads.
+    """
     session = session or requests.Session()
-    adapter = DeadlineAdapter(timeout_s)
+    adapter = DeadlineAdapter(timeout_s, connections)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -159,13 +163,13 @@ def _connection_cause(text: str) -> str:
     return "the connection failed"
 
 
-def parse_json(answer: Answer, host: str) -> Any:
-    """The body as JSON; PassingError where it is none. NaN and Infinity become None."""
+def parse_json(body: bytes, host: str) -> Any:
+    """The body of a 200 as JSON; PassingError where it is none. NaN and Infinity become None."""
     try:
-        return json.loads(answer.body, parse_constant=lambda _: None)
+        return json.loads(body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
-        found = "a page of HTML" if _is_html(answer.body) else "something that is not JSON"
-        raise PassingError(f"{host} answered with {found}", status=answer.status) from None
+        found = "a page of HTML" if _is_html(body) else "something that is not JSON"
+        raise PassingError(f"{host} answered with {found}", status=200) from None
 
 
 def _is_html(body: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copper_cli.cloud.app import AppClient
-from copper_cli.records import Column, Table
+from copper_cli.table import Column, Table
 
 _COLUMNS = (
     Column("Premise Name", "premise_name"),

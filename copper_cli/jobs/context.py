@@ -21,8 +21,11 @@ DEFAULT_FOLDER = Path("generated")
 class Progress(Protocol):
     """Told how a job goes on; shows it or not."""
 
-    def start(self, noun: str, total: int) -> None:
-        """`total` things called `noun` (meters, days) are to be done."""
+    def start(self, noun: str, total: int, phase: str = "") -> None:
+        """`total` things called `noun` (meters, days) are to be done; 0: nobody knows how many.
+
+        `phase` names what is done with them (`zipping`) where the command's name does not.
+        """
 
     def advance(self) -> None:
         """One of them is done."""
@@ -30,23 +33,17 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """A line a person should see now."""
 
-    def stop(self) -> None:
-        """No more is to come."""
-
 
 class Silent:
     """Progress that nobody watches."""
 
-    def start(self, noun: str, total: int) -> None:
+    def start(self, noun: str, total: int, phase: str = "") -> None:
         """Nothing is shown."""
 
     def advance(self) -> None:
         """Nothing is shown."""
 
     def say(self, text: str) -> None:
-        """Nothing is shown."""
-
-    def stop(self) -> None:
         """Nothing is shown."""
 
 

@@ -27,12 +27,15 @@ from copper_cli.jobs.interval import (
 )
 from copper_cli.jobs.outcome import Outcome, summarise
 from copper_cli.plan import SeriesPlan, plan_series
-from copper_cli.records import Column, Meter, Table
+from copper_cli.records import Meter
 from copper_cli.series import clip_series, sum_rows
-from copper_cli.write.bundle import write_bundle
-from copper_cli.write.files import check_name, write_whole
+from copper_cli.table import Column, Table
+from copper_cli.write.bundle import FolderBundle
+from copper_cli.write.draft import draft_path
+from copper_cli.write.entries import read_names
+from copper_cli.write.files import check_name, renew_whole
 from copper_cli.write.layouts import Layout, render_series
-from copper_cli.write.manifest import Folder
+from copper_cli.write.manifest import MANIFEST_NAME, Folder, Question
 from copper_cli.write.tables import render_csv
 
 SUMMARY = "meter_summary.csv"
@@ -88,6 +91,15 @@ class DumpRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class _Day:
+    """What is asked of every meter on one day."""
+
+    day: date
+    asked: SeriesRequest
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
 class _DayFile:
     """One meter's file of one day."""
 
@@ -120,22 +132,27 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     for file, outcome in zip(files, outcomes, strict=True):
         if outcome.state in ("fetched", "kept"):
             by_day[file.day].append((file, outcome))
+    context.progress.start("days", len(request.days()), "adding up")
     for day in request.days():
-        path = folder / day.isoformat() / SUMMARY
-        write_whole(path, render_csv(_summary(by_day[day]), raw_cells=output.raw_cells))
+        text = "".join(render_csv(_summary(by_day[day]), raw_cells=output.raw_cells))
+        renew_whole(folder / day.isoformat() / SUMMARY, text)
+        context.progress.advance()
     facts = summarise(context, outcomes, before, noun="file", folder=folder) | {"bundle": None}
     if not facts["failed"]:
-        bundle = output.folder / f"{request.name}.{context.today():%Y%m%d}.zip"
-        write_bundle(bundle, _members(request.name, folder))
-        facts["bundle"] = str(bundle)
+        path = output.folder / f"{request.name}.{context.today():%Y%m%d}.zip"
+        bundle = FolderBundle(path, folder, _members(folder))
+        if not bundle.is_current():
+            context.progress.start("files", len(bundle), "zipping")
+            bundle.write(context.progress.advance)
+        facts["bundle"] = str(path)
     return Table(request.title(), _COLUMNS, [_row(d, by_day[d]) for d in request.days()], facts)
 
 
-def _members(name: str, folder: Path) -> dict[str, Path]:
-    """Every file of every day of the folder, also of days that earlier runs dumped."""
-    names = set(Folder.look(folder).names())
-    names |= {f"{found.partition('/')[0]}/{SUMMARY}" for found in names}
-    return {f"{name}/{one}": folder / one for one in sorted(names) if (folder / one).is_file()}
+def _members(folder: Path) -> list[str]:
+    """The files of every day of the folder, also of days that earlier runs dumped."""
+    names = set(read_names(folder / MANIFEST_NAME))
+    days = {name.partition("/")[0] for name in names}
+    return sorted(names | {f"{day}/{SUMMARY}" for day in days})
 
 
 def estimate_dump(context: Context, request: DumpRequest, output: Output) -> Table:
@@ -150,18 +167,22 @@ def _plan(context: Context, request: DumpRequest, output: Output) -> list[_Meter
     """Each meter with one fetch of the whole range, and its files of the days."""
     check_name(request.name, "NAME")
     whole = request.whole()
+    days = []
+    for day in request.days():
+        asked = request.of_day(day)
+        days.append(_Day(day, asked, replace(asked.question(), command="dump")))
     found = []
     for planned in plan_downloads(context, whole):
-        days = (
-            _day_file(context, request, day, planned, output.raw_cells) for day in request.days()
-        )
-        files = [file for file in days if file is not None]
+        file_name = whole.file_name(planned.meter.id)
+        parts = (_day_file(context, one, planned, file_name, output.raw_cells) for one in days)
+        files = [file for file in parts if file is not None]
         job = FileJob(
             subject=planned.meter.id,
             windows=planned.plan.windows,
             fetch=partial(_fetch_whole, context, whole, planned),
             cost=partial(count_meter_calls, context, whole, planned),
             parts=[file.part for file in files],
+            draft=file_name,
         )
         found.append(_MeterDays(job, files))
     return found
@@ -171,32 +192,29 @@ def _fetch_whole(
     context: Context, whole: SeriesRequest, planned: Planned, folder: Folder
 ) -> MeterSeries:
     """The whole range: one call costs no more than one for the days that are missing."""
-    return fetch_meter(context, whole, planned, open_draft(folder, whole, planned))
+    path = draft_path(folder.path / whole.file_name(planned.meter.id))
+    return fetch_meter(context, whole, planned, open_draft(path, whole, planned))
 
 
 def _day_file(
-    context: Context,
-    request: DumpRequest,
-    day: date,
-    planned: Planned,
-    raw_cells: bool,
+    context: Context, one: _Day, planned: Planned, file_name: str, raw_cells: bool
 ) -> _DayFile | None:
     """The file of one day; None where the meter did not exist yet."""
-    asked, meter = request.of_day(day), planned.meter
+    asked, meter = one.asked, planned.meter
     plan = plan_series(
-        asked.start, asked.end, planned.zone, request.granularity, created_utc=meter.created_utc
+        asked.start, asked.end, planned.zone, asked.granularity, created_utc=meter.created_utc
     )
     if not plan.windows:
         return None
     part = Part(
-        name=f"{day}/{asked.file_name(meter.id)}",
-        question=replace(asked.question(), command="dump"),
+        name=f"{one.day}/{file_name}",
+        question=one.question,
         render=lambda got: render_series(
-            series_file(_slice(got, plan), asked), request.layout, raw_cells=raw_cells
+            series_file(_slice(got, plan), asked), asked.layout, raw_cells=raw_cells
         ),
         judge=lambda got: judge_series(context, _slice(got, plan)),
     )
-    return _DayFile(day, meter, part)
+    return _DayFile(one.day, meter, part)
 
 
 def _slice(got: MeterSeries, plan: SeriesPlan) -> MeterSeries:

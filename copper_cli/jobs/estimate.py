@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from copper_cli.errors import UsageError
 from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.folder import FileJob, is_kept
+from copper_cli.jobs.folder import FileJob, judge_part, start_check
 from copper_cli.jobs.outcome import Cost, quota_left
-from copper_cli.records import Column, Table
+from copper_cli.table import Column, Table
 from copper_cli.write.manifest import Folder
 
 _COLUMNS = (
@@ -40,18 +39,20 @@ def estimate_files(context: Context, output: Output, jobs: Sequence[FileJob]) ->
 
     Raises UsageError where download_files would.
     """
+    start_check(context, output.folder, jobs)
     folder = Folder.look(output.folder)
     total, kept, done = Cost(0, 0), 0, 0
     for job in jobs:
+        is_done = True
         for part in job.parts:
-            verdict = folder.check(part.name, part.question)
-            if verdict in ("other question", "stranger") and not output.overwrite:
-                raise UsageError(folder.refuse_message(part.name, part.question))
-        cost = job.cost()
-        if all(is_kept(context, folder, part) for part in job.parts):
+            _, entry = judge_part(context, folder, part, overwrite=output.overwrite)
+            is_done = is_done and entry is not None
+            context.progress.advance()
+        # To look for ten thousand answers takes 3 s; what is done needs none.
+        cost = job.cost(not is_done)
+        if is_done:
             kept += cost.calls
             done += 1
-            cost = Cost(cost.calls, 0)
         total += cost
     return Estimate(total, kept, done, len(jobs) - done)
 

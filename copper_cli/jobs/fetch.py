@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from copper_cli.errors import BadRequestError
+from copper_cli.cloud.spans import Attempt
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
-from copper_cli.plan import DAY_S, MAX_ROWS, SeriesPlan, bucket_s, rows_in, split_window
-from copper_cli.records import LATE_S, Series, SeriesKind, Window
+from copper_cli.jobs.parts import Measure, ask_part
+from copper_cli.plan import BUCKET_S, DAY_S, MAX_ROWS, SeriesPlan, bucket_s
+from copper_cli.records import LATE_S, AnySeries, Kept, Series, SeriesKind, Window
 from copper_cli.series import (
     EMPTY,
     clip_series,
     has_values,
+    is_plain,
     join_windows,
     merge_series,
+    stitch_series,
     sum_rows,
 )
 from copper_cli.write.draft import Draft
@@ -28,20 +33,18 @@ class _Question:
     meter_id: str
     kind: SeriesKind
     granularity: str
-    draft: Draft | None
+    draft: Draft
 
-    def recall(self, rest: Window) -> tuple[Window, Series] | None:
-        """What an earlier run was answered to a call from the same instant on."""
-        found = self.draft.find(self.kind, _seconds(rest.start_utc)) if self.draft else None
-        if found is None or found[0] > _seconds(rest.end_utc):
-            return None
-        return Window(rest.start_utc, datetime.fromtimestamp(found[0], UTC)), found[1]
+    def recall(self, rest: Window) -> Kept | None:
+        """What is known from before of an answer to a call from the same instant on."""
+        found = self.draft.find(self.kind, _seconds(rest.start_utc))
+        return None if found is None or found.end_s > _seconds(rest.end_utc) else found
 
-    def note(self, part: Window, answer: Series, now_s: float) -> None:
-        """Have an answer kept for the next run, where nothing in it can still change."""
-        is_old = part.end_utc.timestamp() <= now_s - LATE_S
-        if self.draft and (is_old or None not in answer.energy[1:]):
-            self.draft.add(self.kind, _seconds(part.start_utc), _seconds(part.end_utc), answer)
+    def note(self, part: Window, answer: Series, now_s: float) -> Kept:
+        """Have an answer kept; for a later run too, where nothing in it can still change."""
+        settled = part.end_utc.timestamp() <= now_s - LATE_S or None not in answer.energy[1:]
+        span = _seconds(part.start_utc), _seconds(part.end_utc)
+        return self.draft.add(self.kind, *span, answer, settled=settled)
 
 
 def fetch_series(
@@ -49,39 +52,52 @@ def fetch_series(
     meter_id: str,
     kind: SeriesKind,
     plan: SeriesPlan,
-    known: Series | None = None,
     draft: Draft | None = None,
-) -> Series:
+) -> AnySeries:
     """The rows of a whole plan, whatever span the cloud allows a call.
 
     A window refused with 400 is asked in smaller parts; an answer that ends before its window
-    (and before now) is continued until a call brings no later row. Rows `known` from an earlier
-    run are not asked for again: it goes on from the last of them; nor are the answers in `draft`,
-    to which those of this run are added. Raises what the cloud raises.
+    (and before now) is continued until a call brings no later row. Answers in `draft` are not
+    asked for again, and those of this run are added to it. More rows than one call may bring
+    are read from there when they are wanted. Raises what the cloud raises.
     """
-    question = _Question(meter_id, kind, plan.granularity, draft)
-    if known is None or not known.times_s or plan.granularity == "month":
-        # Months counted from a later start may end on other days: see plan._month_cuts.
-        answers = [_fetch_window(context, question, window) for window in plan.windows]
-    else:
-        answers = [_fetch_rest(context, question, window, known) for window in plan.windows]
-    if not answers:
+    question = _Question(meter_id, kind, plan.granularity, draft or Draft())
+    windows = [_fetch_window(context, question, window) for window in plan.windows]
+    if not windows:
         return EMPTY
+    parts = [part for found in windows for part in found]
+    if sum(part.rows for part in parts) > MAX_ROWS and is_plain(plan):
+        return stitch_series(parts, plan.start_s, plan.end_s)
+    answers = [merge_series([part.load() for part in found]) for found in windows]
     return join_windows(plan, answers, _fetch_beyond(context, question, plan, answers[-1]))
 
 
-def _fetch_rest(context: Context, question: _Question, window: Window, known: Series) -> Series:
-    """One window's rows: those known, then what the cloud has after them."""
-    start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
-    last_s = known.times_s[-1]
-    have = clip_series(known, start_s, end_s)
-    have = replace(have, sum_energy=sum_rows(have, start_s))
-    if last_s <= start_s or have.sum_energy is None:
-        return _fetch_window(context, question, window)
-    if last_s >= end_s:
-        return have
-    start = datetime.fromtimestamp(last_s, UTC)
-    return merge_series([have, _fetch_window(context, question, Window(start, window.end_utc))])
+def recall_rows(
+    draft: Draft, kind: SeriesKind, plan: SeriesPlan, pieces: Iterable[Series], until_s: int
+) -> None:
+    """Have rows of an earlier run, ascending, not asked for again up to an instant.
+
+    From the first on that is not known all is asked anew; and so are months, for those counted
+    from a later start may end on other days (see plan._month_cuts).
+    """
+    if plan.granularity == "month":
+        return
+    known_s = [_seconds(window.start_utc) for window in plan.windows]
+    for piece in pieces:
+        draft.save()  # no more than one piece is held
+        for index, window in enumerate(plan.windows):
+            start_s, end_s = known_s[index], _seconds(window.end_utc)
+            last_s = min(until_s, end_s, piece.times_s[-1])
+            if last_s <= start_s:
+                continue
+            is_first = start_s == _seconds(window.start_utc)
+            rows = clip_series(piece, start_s if is_first else start_s + 1, last_s)
+            total = sum_rows(rows, start_s)
+            if total is None:
+                return
+            last_s = end_s if last_s == end_s else rows.times_s[-1]
+            draft.add(kind, start_s, last_s, replace(rows, sum_energy=total), known=True)
+            known_s[index] = last_s
 
 
 def _fetch_beyond(context: Context, question: _Question, plan: SeriesPlan, last: Series) -> Series:
@@ -105,54 +121,69 @@ def _plan_beyond(context: Context, plan: SeriesPlan) -> Window | None:
     return Window(end_utc, end_utc + timedelta(seconds=bucket_s(plan.granularity)))
 
 
-def _fetch_window(context: Context, question: _Question, window: Window) -> Series:
-    granularity, spans = question.granularity, context.spans
-    answers: list[Series] = []
-    rest, refused = window, 0
+def _fetch_window(context: Context, question: _Question, window: Window) -> list[Kept]:
+    """The answers that make up a window, ascending, each from where the one before ends."""
+    answers: list[Kept] = []
+    rest = window
     while rest.start_utc < window.end_utc:
-        if recalled := question.recall(rest):
-            part, answer = recalled
-            answers.append(answer)
-            rest = Window(part.end_utc, window.end_utc)
-            continue
-        allowed = spans.after_refusal(granularity, refused) if refused else spans.limit(granularity)
-        part = split_window(rest, granularity, min(MAX_ROWS, allowed or MAX_ROWS))[0]
-        rows = rows_in(part, granularity)
-        try:
-            answer = _ask(context, question, part)
-        except BadRequestError:
-            if rows <= 2 or granularity == "month":
-                raise
-            refused = rows
-            continue
-        if refused:  # learned only now: a meter refused at any length says nothing of lengths
-            spans.refused(granularity, refused)
-            refused = 0
-        answers.append(_continue(context, question, part, answer))
-        question.note(part, answers[-1], context.now())
-        rest = Window(part.end_utc, window.end_utc)
-    return merge_series(answers)
+        answers.append(question.recall(rest) or _fetch_part(context, question, rest))
+        rest = Window(datetime.fromtimestamp(answers[-1].end_s, UTC), window.end_utc)
+    return answers
 
 
-def _continue(context: Context, question: _Question, part: Window, answer: Series) -> Series:
+def _fetch_part(context: Context, question: _Question, rest: Window) -> Kept:
+    """The answer to a call for as much from the start of `rest` on as the cloud grants."""
+    measure = _measure(question.granularity, rest)
+    with measure.attempt(context.spans, rest) as attempt:
+        part, answer = ask_part(measure, attempt, rest, partial(_ask, context, question))
+        answer = _continue(context, question, attempt, part, answer)
+    return question.note(part, answer, context.now())
+
+
+def _measure(granularity: str, window: Window) -> Measure:
+    """Spans count in buckets. Months are few and never split: the window is the unit."""
+    step_s = BUCKET_S.get(granularity)
+    if step_s is None:
+        return Measure(granularity, _seconds(window.end_utc) - _seconds(window.start_utc))
+    return Measure(granularity, step_s, MAX_ROWS - 1)
+
+
+def _continue(
+    context: Context, question: _Question, attempt: Attempt, part: Window, answer: Series
+) -> Series:
     """The answer, with what is asked for after it where it ends too early."""
     answers = [answer]
-    rest = _unanswered(context, question, part, answer)
+    asked, rest = part, _unanswered(context, question, part, answer)
     while rest is not None:
         more = _ask(context, question, rest)
         if not more.times_s or more.times_s[-1] <= answers[-1].times_s[-1]:
             break  # no later row: that is the cloud's end
+        if _is_cut(answers, context.now()):
+            attempt.cut(_count_steps(answers[-1], asked))
         answers.append(more)
-        rest = _unanswered(context, question, rest, more)
+        asked, rest = rest, _unanswered(context, question, rest, more)
     if len(answers) == 1:
-        context.spans.accepted(question.granularity, rows_in(part, question.granularity))
+        attempt.grant(whole=rest is None and len(answer.times_s) > 1)
         return answer
-    # Twice the same length is a limit; once may be a row that has just come in.
-    length = len(answer.times_s)
-    if len(answers) > 2 and length == len(answers[1].times_s):
-        context.spans.cut(question.granularity, length)
     merged = merge_series(answers)
     return replace(merged, sum_energy=_sum_of_cut(merged, answers, part, question.granularity))
+
+
+def _is_cut(answers: list[Series], now_s: float) -> bool:
+    """True where the last answer ended too early, though a later one was to be had.
+
+    Not where its next row may just have come in; but that does not happen at the same length
+    again and again.
+    """
+    last = answers[-1].times_s
+    is_old = last[-1] < now_s - LATE_S
+    return is_old or (len(answers) > 1 and len(last) == len(answers[-2].times_s))
+
+
+def _count_steps(answer: Series, asked: Window) -> int:
+    """How many buckets from where it was asked an answer goes, were there no gap in it."""
+    has_first = answer.times_s[0] == _seconds(asked.start_utc)
+    return len(answer.times_s) - has_first
 
 
 def _unanswered(
@@ -198,26 +229,27 @@ def _brought(series: Series, start_s: int, step: int) -> float:
 
 
 def _ask(context: Context, question: _Question, window: Window) -> Series:
+    # A second call: what the first brought must not be lost, nor held beside what now comes.
+    question.draft.save()
     return context.client.fetch_series(
         question.meter_id, question.kind, window, question.granularity
     )
 
 
-def count_calls(context: Context, meter_id: str, kind: SeriesKind, plan: SeriesPlan) -> Cost:
-    """What fetch_series would cost, by what is known of the cloud's spans; no call is made."""
-    allowed = context.spans.allowed_rows(plan.granularity) or context.spans.limit(plan.granularity)
-    calls = cached = 0
-    for window in plan.windows:
-        parts = split_window(window, plan.granularity, min(MAX_ROWS, allowed or MAX_ROWS))
-        calls += len(parts)
-        cached += sum(
-            context.client.is_series_cached(meter_id, kind, part, plan.granularity)
-            for part in parts
-        )
+def count_calls(
+    context: Context, meter_id: str, kind: SeriesKind, plan: SeriesPlan, *, look: bool = True
+) -> Cost:
+    """What fetch_series would cost, by what is known of the cloud's spans; no call is made.
+
+    Where it is not to `look` into the cache, none counts as cached.
+    """
+    granularity, spans = plan.granularity, context.spans
+    parts = [p for w in plan.windows for p in _measure(granularity, w).plan(spans, w)]
     if (beyond := _plan_beyond(context, plan)) is not None:
-        calls += 1
-        cached += context.client.is_series_cached(meter_id, kind, beyond, plan.granularity)
-    return Cost(calls, cached)
+        parts.append(beyond)
+    is_cached = context.client.is_series_cached
+    cached = sum(is_cached(meter_id, kind, part, granularity) for part in parts) if look else 0
+    return Cost(len(parts), cached)
 
 
 def _seconds(instant: datetime) -> int:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CopperError, QuotaSpentError, UsageError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.interrupt import catch_interrupt
-from copper_cli.jobs.parallel import run_parallel
+from copper_cli.jobs.parallel import run_parallel, run_together
 from copper_cli.records import Meter, Premise
 
 
@@ -68,6 +69,15 @@ def read_zone(name: str | None) -> ZoneInfo | None:
         return None
 
 
+def fetch_meters_and_zones(context: Context, forced: ZoneInfo | None) -> tuple[list[Meter], Zones]:
+    """All meters without their history, and the zone of each: that which is forced, or its own."""
+    fetch_meters = partial(context.client.fetch_meters, with_history=False)
+    if forced is not None:
+        return fetch_meters(), Zones(context, forced)
+    meters, premises = run_together(context.jobs, fetch_meters, context.client.fetch_premises)
+    return meters, Zones(context, premises=premises)
+
+
 class Zones:
     """The zone of each meter: the one asked for, else its premise's, else its location's."""
 
@@ -76,23 +86,19 @@ class Zones:
         context: Context,
         forced: ZoneInfo | None = None,
         *,
-        premises: Iterable[Premise] | None = None,
+        premises: Iterable[Premise] = (),
     ) -> None:
         self._context = context
         self._forced = forced
-        self._premises: Mapping[str, Premise] | None = None
-        if premises is not None:  # the job has the list already: it is asked for once
-            self._premises = {premise.id: premise for premise in premises}
+        self._premises: Mapping[str, Premise] = {premise.id: premise for premise in premises}
 
     def of(self, meter: Meter) -> ZoneInfo:
-        """The meter's zone. One list call for all; a `location` call only where that is mute.
+        """The meter's zone. A `location` call only where its premise is mute.
 
         Raises UsageError where the cloud knows no zone.
         """
         if self._forced is not None:
             return self._forced
-        if self._premises is None:
-            self._premises = {p.id: p for p in self._context.client.fetch_premises()}
         premise = self._premises.get(meter.premise_id or "")
         zone = read_zone(premise.timezone if premise else None)
         zone = zone or read_zone(self._context.client.fetch_timezone(meter.id))
@@ -124,7 +130,6 @@ def ask_each(
                 continue  # it was waiting when Ctrl-C came
             except CopperError as error:
                 failed.append((meter, error))
-    context.progress.stop()
     if interruption.requested:
         raise KeyboardInterrupt
     return found, failed

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from copper_cli.errors import (
@@ -20,6 +21,7 @@ from copper_cli.jobs.interrupt import Interruption, catch_interrupt
 from copper_cli.jobs.outcome import Cost, Outcome
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.records import Window
+from copper_cli.write.draft import discard_draft, draft_path, find_drafts
 from copper_cli.write.manifest import Entry, Folder, Question, Verdict
 
 _REFUSALS_IN_A_ROW = 3
@@ -50,10 +52,12 @@ class FileJob:
     """What is asked for, as the manifest tells it."""
     fetch: Callable[[Folder], Any]
     """Asks the cloud; runs in any thread. The folder holds what earlier runs wrote."""
-    cost: Callable[[], Cost]
-    """What that would cost; no call is made."""
+    cost: Callable[[bool], Cost]
+    """What that would cost; no call is made. True: look how much of it the cache holds."""
     parts: Sequence[Part]
     """The files, mostly one."""
+    draft: str | None = None
+    """Name of the file whose draft keeps what is fetched until the files are whole."""
 
 
 def download_files(
@@ -67,6 +71,7 @@ def download_files(
     fails does not stop the others. Where the quota is spent and not waited for, or at Ctrl-C,
     what is in flight is still written; then QuotaSpentError or KeyboardInterrupt is raised.
     """
+    start_check(context, output.folder, jobs)
     with (
         catch_interrupt(context.session.cancel) as interruption,
         Folder.open(output.folder, wait_s=output.lock_wait_s) as folder,
@@ -75,9 +80,14 @@ def download_files(
         pending = download.find_pending(jobs, overwrite=output.overwrite)
         context.progress.start(noun, len(pending))
         download.run(pending)
-        context.progress.stop()
         download.end(sum(len(job.parts) for job in jobs))
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
+
+
+def start_check(context: Context, folder: Path, jobs: Sequence[FileJob]) -> None:
+    """Say that the jobs' files are looked for: to read thousands of them takes a while."""
+    phase = f"checking {folder.name or folder}/"
+    context.progress.start("files", sum(len(job.parts) for job in jobs), phase)
 
 
 class _Download:
@@ -96,16 +106,20 @@ class _Download:
     ) -> list[tuple[FileJob, list[Part]]]:
         """The jobs with the parts that are not yet there; those that failed before come last."""
         pending = []
+        drafts = find_drafts(self._folder.path)
         for job in jobs:
             parts = []
             for part in job.parts:
                 kept = _keep(self._context, self._folder, job, part, overwrite)
+                self._context.progress.advance()
                 if kept is None:
                     parts.append(part)
                 else:
                     self.outcomes[part.name] = kept
             if parts:
                 pending.append((job, parts))
+            elif drafts:  # a run was killed between its last file and this
+                self._discard_draft(job)
         # Else three meters without permission would keep every run from those behind them.
         return sorted(pending, key=self._has_failed)
 
@@ -146,7 +160,13 @@ class _Download:
             return
         for part in parts:
             self.outcomes[part.name] = _finish(self._folder, job, part, fetched)
+        if isinstance(fetched, _Counted):
+            self._discard_draft(job)
         self._context.progress.advance()
+
+    def _discard_draft(self, job: FileJob) -> None:
+        if job.draft is not None:
+            discard_draft(draft_path(self._folder.path / job.draft))
 
     def _has_failed(self, item: tuple[FileJob, list[Part]]) -> bool:
         """True where an earlier run tried in vain."""
@@ -185,15 +205,12 @@ def _keep(
 
     Raises UsageError for a file that must not be replaced.
     """
-    verdict = folder.check(part.name, part.question)
-    if verdict in ("other question", "stranger") and not overwrite:
-        raise UsageError(folder.refuse_message(part.name, part.question))
+    verdict, entry = judge_part(context, folder, part, overwrite=overwrite)
     if verdict == "changed":
         context.progress.say(f"{part.name} is not as it was written; fetching it anew.")
     if verdict == "missing":
         context.progress.say(f"{part.name} is gone from {folder.path}; fetching it anew.")
-    entry = folder.state_of(part.name)
-    if entry is None or not _is_settled(verdict, entry, context.now()):
+    if entry is None:
         return None
     return Outcome(
         job.subject,
@@ -205,18 +222,22 @@ def _keep(
     )
 
 
-def is_kept(context: Context, folder: Folder, part: Part) -> bool:
-    """True where a part's file is there already, and no call could add to it."""
-    entry = folder.state_of(part.name)
+def judge_part(
+    context: Context, folder: Folder, part: Part, *, overwrite: bool
+) -> tuple[Verdict, Entry | None]:
+    """What lies under a part's name, and its entry where asking again could bring nothing new.
+
+    Raises UsageError for a file that must not be replaced.
+    """
     verdict = folder.check(part.name, part.question)
-    return entry is not None and _is_settled(verdict, entry, context.now())
-
-
-def _is_settled(verdict: Verdict, entry: Entry, now_s: float) -> bool:
-    """True where asking again could bring nothing new."""
+    if verdict in ("other question", "stranger") and not overwrite:
+        raise UsageError(folder.refuse_message(part.name, part.question))
     if verdict not in ("complete", "to come"):
-        return False
-    return entry.first_to_come is None or entry.first_to_come.timestamp() > now_s
+        return verdict, None
+    entry = folder.state_of(part.name)
+    if entry is None or entry.first_to_come is None:
+        return verdict, entry
+    return verdict, entry if entry.first_to_come.timestamp() > context.now() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CopperError, UsageError
@@ -13,9 +15,12 @@ from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.outcome import Cost, Outcome, State, open_from, summarise
-from copper_cli.jobs.parallel import run_parallel
-from copper_cli.plan import MAX_ROWS, whole_days
-from copper_cli.records import Column, Gateway, GridReading, Premise, Table, Window
+from copper_cli.jobs.parallel import run_together
+from copper_cli.jobs.parts import Measure, ask_part
+from copper_cli.plan import DAY_S, MAX_ROWS, whole_days
+from copper_cli.records import LATE_S, Gateway, GridSeries, Premise, Window
+from copper_cli.table import Column, Table
+from copper_cli.write.draft import GridDraft, discard_draft, draft_path
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import render_grid
 from copper_cli.write.manifest import Question
@@ -29,6 +34,8 @@ _PLACE = (
 )
 _READINGS_A_DAY = 1440
 """ASSUMED the most a gateway sends: one a minute. To check: count a day of one gateway."""
+_US = 1_000_000
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,12 @@ class GridRequest:
         """The table's title, in the reference's words."""
         return f"Grid readings download {self.start} through {self.end}"
 
+    def question(self) -> Question:
+        """What a file answers; the same again needs no call."""
+        return Question(
+            command="grid readings", start=self.start.isoformat(), end=self.end.isoformat()
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Site:
@@ -61,8 +74,9 @@ class _Site:
 
 def list_grid_latest(context: Context) -> Table:
     """The newest reading of each gateway, in the premise's local time."""
-    readings = context.client.fetch_grid_latest()
-    premises = {p.id: p for p in context.client.fetch_premises()}
+    client = context.client
+    readings, found = run_together(context.jobs, client.fetch_grid_latest, client.fetch_premises)
+    premises = {p.id: p for p in found}
     columns = (
         *_PLACE,
         Column("Timestamp", "timestamp", lambda t: t.replace(tzinfo=None, microsecond=0)),
@@ -85,8 +99,12 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
     """
     before = context.session.calls_used
     sites = _sites(context, request)
-    jobs = _jobs(context, _Readings(context, request, sites), request, sites, output)
+    answers = _Answers(context, request, sites, output.folder)
+    question = request.question()
+    jobs = [_job(context, answers, site, question, output) for site in sites]
     outcomes = download_files(context, output, jobs, "gateways")
+    if not any(outcome.state == "failed" for outcome in outcomes):
+        discard_draft(answers.path)
     by_id = {site.gateway.id: site for site in sites}
     rows = [
         (s.gateway.premise_id, *_place(s.premise), s.gateway.id)
@@ -101,9 +119,11 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
 def estimate_grid_readings(context: Context, request: GridRequest, output: Output) -> Table:
     """What download_grid_readings would cost beyond its lists; nothing is fetched or written."""
     sites = _sites(context, request)
-    readings = _Readings(context, request, sites)
-    estimate = estimate_files(context, output, _jobs(context, readings, request, sites, output))
-    cost = readings.cost()  # the gateways share the calls: all or none
+    answers = _Answers(context, request, sites, output.folder)
+    question = request.question()
+    jobs = [_job(context, answers, site, question, output) for site in sites]
+    estimate = estimate_files(context, output, jobs)
+    cost = answers.cost()  # the gateways share the calls: all or none
     if estimate.open:
         estimate = replace(estimate, total=cost)
     else:
@@ -111,88 +131,94 @@ def estimate_grid_readings(context: Context, request: GridRequest, output: Outpu
     return estimate_table(context, request.title(), "gateways", estimate)
 
 
-def _jobs(
-    context: Context,
-    readings: _Readings,
-    request: GridRequest,
-    sites: Sequence[_Site],
-    output: Output,
-) -> list[FileJob]:
-    question = _question(request)
-    return [_job(context, readings, site, question, output) for site in sites]
+@dataclass(frozen=True, slots=True)
+class _SiteReadings:
+    """The readings of one gateway within its own local days, wherever they lie."""
+
+    site: _Site
+    draft: GridDraft
+
+    def pieces(self) -> Iterator[GridSeries]:
+        """Ascending by time."""
+        window = self.site.window
+        start_us, end_us = (int(t.timestamp()) * _US for t in (window.start_utc, window.end_utc))
+        return self.draft.read(self.site.gateway.id, start_us, end_us)
 
 
-class _Readings:
-    """All readings of the range, asked for once, by as many calls as their number needs."""
+class _Answers:
+    """All readings of the range, asked for once, by as many calls as their number needs.
 
-    def __init__(self, context: Context, request: GridRequest, sites: Sequence[_Site]) -> None:
+    One call after the other, each set down before the next is made: the answer for a day of a
+    large fleet is large, and no more than one is held at once.
+    """
+
+    def __init__(
+        self, context: Context, request: GridRequest, sites: Sequence[_Site], folder: Path
+    ) -> None:
+        self.path = draft_path(folder / "grid")
         self._context = context
         self._request = request
         self._sites = sites
-        self._found: Mapping[str, list[GridReading]] | None = None
+        days = MAX_ROWS // (_READINGS_A_DAY * max(1, len(sites)))
+        self._measure = Measure("grid", 60, max(1, days) * DAY_S // 60)
+        self._draft: GridDraft | None = None
         self._failure: CopperError | None = None
 
-    def of(self, site: _Site) -> list[GridReading]:
-        """The readings of one gateway within its own local days, sorted by time."""
+    def of(self, site: _Site) -> _SiteReadings:
+        """The readings of one gateway. The first to ask has all of them fetched."""
         if self._failure is not None:
             raise self._failure  # all gateways share the calls, and so their failure
-        if self._found is None:
+        if self._draft is None:
             try:
-                self._found = self._fetch()
+                self._draft = self._fetch()
             except CopperError as failure:
                 self._failure = failure
                 raise
-        window = site.window
-        return [
-            r
-            for r in self._found.get(site.gateway.id, ())
-            if window.start_utc <= r.time_utc < window.end_utc
-        ]
+        return _SiteReadings(site, self._draft)
 
-    def cost(self) -> Cost:
-        """The calls for all gateways together."""
-        windows = list(self._windows())
-        cached = sum(
-            self._context.client.is_grid_cached(
-                window, premise_id=self._request.premise_id, gateway_id=self._request.gateway_id
-            )
-            for window in windows
+    def cost(self, look: bool = True) -> Cost:
+        """The calls for all gateways together; none cached where it is not to `look`."""
+        client, of = self._context.client, self._request
+        parts = list(self._measure.plan(self._context.spans, self._span()))
+        cached = (
+            client.is_grid_cached(part, premise_id=of.premise_id, gateway_id=of.gateway_id)
+            for part in parts
         )
-        return Cost(len(windows), cached)
+        return Cost(len(parts), sum(cached) if look else 0)
 
-    def _fetch(self) -> Mapping[str, list[GridReading]]:
-        found: dict[tuple[str, object], GridReading] = {}
-        for _, result in run_parallel(list(self._windows()), self._ask, self._context.jobs):
-            for reading in result():
-                found[reading.gateway_id, reading.time_utc] = reading
-        by_gateway: dict[str, list[GridReading]] = {}
-        for reading in sorted(found.values(), key=lambda r: r.time_utc):
-            by_gateway.setdefault(reading.gateway_id, []).append(reading)
-        return by_gateway
+    def _fetch(self) -> GridDraft:
+        draft = GridDraft(self.path, [self._request.premise_id, self._request.gateway_id])
+        rest = self._span()
+        while rest.start_utc < rest.end_utc:
+            start_s, end_s = (int(t.timestamp()) for t in (rest.start_utc, rest.end_utc))
+            until_s = draft.recall(start_s, end_s) or self._ask(draft, rest)
+            rest = Window(datetime.fromtimestamp(until_s, UTC), rest.end_utc)
+        return draft
 
-    def _ask(self, window: Window) -> list[GridReading]:
-        return self._context.client.fetch_grid_readings(
-            window, premise_id=self._request.premise_id, gateway_id=self._request.gateway_id
+    def _ask(self, draft: GridDraft, rest: Window) -> int:
+        """Ask for as long a part as the cloud grants; until when it goes."""
+        client, of = self._context.client, self._request
+        ask = partial(
+            client.fetch_grid_readings, premise_id=of.premise_id, gateway_id=of.gateway_id
         )
+        with self._measure.attempt(self._context.spans, rest) as attempt:
+            part, answer = ask_part(self._measure, attempt, rest, ask)
+            attempt.grant()
+        start_s, until_s = (int(t.timestamp()) for t in (part.start_utc, part.end_utc))
+        draft.add(start_s, until_s, answer, settled=until_s <= self._context.now() - LATE_S)
+        return until_s
 
-    def _windows(self) -> Iterator[Window]:
-        """Whole days from the first zone's first to the last zone's last instant."""
-        if not self._sites:
-            return
-        start = min(site.window.start_utc for site in self._sites)
-        end = max(site.window.end_utc for site in self._sites)
-        days = max(1, MAX_ROWS // (_READINGS_A_DAY * len(self._sites)))
-        while start < end:
-            stop = min(end, start + timedelta(days=days))
-            yield Window(start, stop)
-            start = stop
+    def _span(self) -> Window:
+        """From the first zone's first to the last zone's last instant; nothing without sites."""
+        start = min((site.window.start_utc for site in self._sites), default=_NEVER)
+        return Window(start, max((site.window.end_utc for site in self._sites), default=_NEVER))
 
 
 def _sites(context: Context, request: GridRequest) -> list[_Site]:
-    gateways = context.client.fetch_gateways()
+    client = context.client
+    gateways, premises = run_together(context.jobs, client.fetch_gateways, client.fetch_premises)
     wanted = [request.gateway_id] if request.gateway_id else []
     gateways = choose(gateways, wanted, "gateway")
-    premises = context.client.fetch_premises()
     if request.premise_id:
         choose(premises, [request.premise_id], "premise")
         gateways = [g for g in gateways if g.premise_id == request.premise_id]
@@ -210,35 +236,28 @@ def _sites(context: Context, request: GridRequest) -> list[_Site]:
     return sites
 
 
-def _question(request: GridRequest) -> Question:
-    return Question(
-        command="grid readings",
-        start=request.start.isoformat(),
-        end=request.end.isoformat(),
-    )
-
-
 def _job(
-    context: Context, readings: _Readings, site: _Site, question: Question, output: Output
+    context: Context, answers: _Answers, site: _Site, question: Question, output: Output
 ) -> FileJob:
-    def judge(found: list[GridReading]) -> Outcome:
+    def judge(found: _SiteReadings) -> Outcome:
         first = open_from(context, site.window)
-        state: State = "fetched" if found else "empty"
-        return Outcome(site.gateway.id, state, rows=len(found), first_to_come=first)
+        rows = sum(len(piece.times_us) for piece in found.pieces())
+        state: State = "fetched" if rows else "empty"
+        return Outcome(site.gateway.id, state, rows=rows, first_to_come=first)
 
     part = Part(
         name=safe_name(site.gateway.id, ".csv"),
         question=question,
         render=lambda found: render_grid(
-            site.gateway.id, site.zone.key, found, raw_cells=output.raw_cells
+            site.gateway.id, site.zone.key, found.pieces(), raw_cells=output.raw_cells
         ),
         judge=judge,
     )
     return FileJob(
         subject=site.gateway.id,
         windows=[site.window],
-        fetch=lambda folder: readings.of(site),
-        cost=lambda: Cost(0, 0),
+        fetch=lambda folder: answers.of(site),
+        cost=lambda look: Cost(0, 0),
         parts=[part],
     )
 

@@ -6,11 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta, tzinfo
+from functools import partial
 
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.fleet import read_zone, sort_premises
+from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import local_day
-from copper_cli.records import Column, Gateway, Meter, Premise, StateChange, Table
+from copper_cli.records import Gateway, Meter, Premise, StateChange
+from copper_cli.table import Column, Table
 
 DAYS = 7
 _SIGNS = {
@@ -41,8 +44,15 @@ def report_health(context: Context) -> Table:
     Today is the machine's local date; changes fall on days of the premise's zone.
     """
     today = context.today().date()
-    premises = sort_premises(context.client.fetch_premises())
-    devices = _devices_by_premise(context)
+    client = context.client
+    premises, meters, gateways, histories = run_together(
+        context.jobs,
+        client.fetch_premises,
+        partial(client.fetch_meters, with_history=True),
+        client.fetch_gateways,
+        client.fetch_gateway_histories,
+    )
+    devices = _devices_by_premise(meters, gateways, histories)
     days = [today - timedelta(days=n) for n in range(DAYS)]
     columns = (
         Column("Premise ID", "premise_id"),
@@ -54,17 +64,18 @@ def report_health(context: Context) -> Table:
     )
     rows = [
         (premise.id, premise.street_address, device.kind, device.id, device.state, *signs)
-        for premise in premises
+        for premise in sort_premises(premises)
         for device in devices.get(premise.id, ())
         for signs in [_signs(device, premise, days)]
     ]
     return Table("Premise Health", columns, rows)
 
 
-def _devices_by_premise(context: Context) -> Mapping[str | None, Sequence[_Device]]:
-    meters: list[Meter] = context.client.fetch_meters(with_history=True)
-    gateways: list[Gateway] = context.client.fetch_gateways()
-    histories = context.client.fetch_gateway_histories()
+def _devices_by_premise(
+    meters: Sequence[Meter],
+    gateways: Sequence[Gateway],
+    histories: Mapping[str, tuple[StateChange, ...]],
+) -> Mapping[str | None, Sequence[_Device]]:
     found: dict[str | None, list[_Device]] = defaultdict(list)
     for meter in meters:
         device = _Device(f"{meter.type} meter", meter.id, meter.state, meter.history)

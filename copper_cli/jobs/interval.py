@@ -6,23 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_series
-from copper_cli.jobs.fleet import Zones, choose
+from copper_cli.jobs.fetch import count_calls, fetch_series, recall_rows
+from copper_cli.jobs.fleet import choose, fetch_meters_and_zones
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.outcome import Cost, Outcome, summarise
 from copper_cli.plan import SeriesPlan, plan_series
-from copper_cli.records import LATE_S, Column, Meter, Series, SeriesKind, Table
-from copper_cli.series import clip_series, count_to_come, has_values
+from copper_cli.records import LATE_S, AnySeries, Meter, SeriesKind
+from copper_cli.series import survey_series
+from copper_cli.table import Column, Table
 from copper_cli.units import standard_unit
-from copper_cli.write.draft import Draft
+from copper_cli.write.draft import Draft, draft_path
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import Layout, SeriesFile, render_series
 from copper_cli.write.manifest import Folder, Question
-from copper_cli.write.reread import Reread, read_series
+from copper_cli.write.reread import read_series
 
 _COLUMNS = (
     Column("ID", "id"),
@@ -79,6 +81,10 @@ class SeriesRequest:
             extras={"baseline": True} if self.baseline else {},
         )
 
+    def kinds(self) -> tuple[SeriesKind, ...]:
+        """The series that are asked for: its own, then the baseline."""
+        return (self.kind, "baseline-series") if self.baseline else (self.kind,)
+
     def file_name(self, meter_id: str) -> str:
         """`07_57277300.usage.csv`."""
         return safe_name(meter_id, f".{self.kind}.csv")
@@ -102,9 +108,9 @@ class MeterSeries:
 
     planned: Planned
     """The meter and what was asked."""
-    series: Series
+    series: AnySeries
     """Its rows."""
-    baseline: Series | None
+    baseline: AnySeries | None
     """Its baseline, where that was asked for."""
 
 
@@ -116,7 +122,7 @@ def download_series(context: Context, request: SeriesRequest, output: Output) ->
     """
     before = context.session.calls_used
     planned = plan_downloads(context, request)
-    jobs = [_job(context, request, output, one) for one in planned]
+    jobs = _jobs(context, request, output, planned)
     outcomes = download_files(context, output, jobs)
     by_id = {one.meter.id: one.meter for one in planned}
     rows = [_row(by_id[o.subject], o) for o in outcomes if o.state in ("fetched", "kept")]
@@ -126,10 +132,8 @@ def download_series(context: Context, request: SeriesRequest, output: Output) ->
 
 def estimate_series(context: Context, request: SeriesRequest, output: Output) -> Table:
     """What download_series would cost beyond its lists; nothing is fetched or written."""
-    planned = plan_downloads(context, request)
-    estimate = estimate_files(
-        context, output, [_job(context, request, output, one) for one in planned]
-    )
+    jobs = _jobs(context, request, output, plan_downloads(context, request))
+    estimate = estimate_files(context, output, jobs)
     return estimate_table(context, request.title(), "meters", estimate)
 
 
@@ -138,10 +142,9 @@ def plan_downloads(context: Context, request: SeriesRequest) -> list[Planned]:
 
     Raises UsageError for an unknown meter or a meter whose zone nobody knows.
     """
-    meters = choose(context.client.fetch_meters(with_history=False), request.meter_ids, "meter")
-    zones = Zones(context, request.zone)
+    meters, zones = fetch_meters_and_zones(context, request.zone)
     planned = []
-    for meter in meters:
+    for meter in choose(meters, request.meter_ids, "meter"):
         zone = zones.of(meter)
         plan = plan_series(
             request.start,
@@ -157,48 +160,32 @@ def plan_downloads(context: Context, request: SeriesRequest) -> list[Planned]:
 
 
 def fetch_meter(
-    context: Context,
-    request: SeriesRequest,
-    planned: Planned,
-    draft: Draft,
-    known: Reread | None = None,
+    context: Context, request: SeriesRequest, planned: Planned, draft: Draft
 ) -> MeterSeries:
     """All rows of one meter, and its baseline where that is asked for.
 
-    Rows `known` from an earlier run and answers in the draft are not asked for again. Where it
-    cannot be finished, the draft is kept.
+    Answers in the draft are not asked for again, and those that come are noted there; where it
+    cannot be finished, they are kept for the next run.
     """
     try:
-        got = _fetch_meter(context, request, planned, draft, known)
+        series, *baselines = (
+            fetch_series(context, planned.meter.id, kind, planned.plan, draft)
+            for kind in request.kinds()
+        )
     except BaseException:
         draft.save()
         raise
-    draft.discard()
-    return got
+    return MeterSeries(planned, series, baselines[0] if baselines else None)
 
 
-def _fetch_meter(
-    context: Context,
-    request: SeriesRequest,
-    planned: Planned,
-    draft: Draft,
-    known: Reread | None,
-) -> MeterSeries:
-    meter_id, plan = planned.meter.id, planned.plan
-    own = known.series if known else None
-    series = fetch_series(context, meter_id, request.kind, plan, own, draft)
-    baseline = None
-    if request.baseline:
-        old = known.baseline if known else None
-        baseline = fetch_series(context, meter_id, "baseline-series", plan, old, draft)
-    return MeterSeries(planned, series, baseline)
-
-
-def count_meter_calls(context: Context, request: SeriesRequest, planned: Planned) -> Cost:
-    """What fetch_meter would cost, were nothing known."""
-    kinds: list[SeriesKind] = [request.kind]
-    kinds += ["baseline-series"] if request.baseline else []
-    costs = [count_calls(context, planned.meter.id, kind, planned.plan) for kind in kinds]
+def count_meter_calls(
+    context: Context, request: SeriesRequest, planned: Planned, look: bool
+) -> Cost:
+    """What fetch_meter would cost, were nothing known; `look` as in count_calls."""
+    costs = (
+        count_calls(context, planned.meter.id, kind, planned.plan, look=look)
+        for kind in request.kinds()
+    )
     return sum(costs, Cost(0, 0))
 
 
@@ -219,79 +206,75 @@ def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
     )
 
 
-def _job(context: Context, request: SeriesRequest, output: Output, planned: Planned) -> FileJob:
+def _jobs(
+    context: Context, request: SeriesRequest, output: Output, planned: Sequence[Planned]
+) -> list[FileJob]:
+    question = request.question()  # one for all meters: it is the same
+    return [_job(context, request, question, output, one) for one in planned]
+
+
+def _job(
+    context: Context, request: SeriesRequest, question: Question, output: Output, planned: Planned
+) -> FileJob:
     part = Part(
         name=request.file_name(planned.meter.id),
-        question=request.question(),
+        question=question,
         render=lambda got: render_series(
             series_file(got, request), request.layout, raw_cells=output.raw_cells
         ),
         judge=partial(judge_series, context),
     )
+
+    def fetch(folder: Folder) -> MeterSeries:
+        draft = open_draft(draft_path(folder.path / part.name), request, planned)
+        _recall_file(draft, folder, part, request, planned)
+        return fetch_meter(context, request, planned, draft)
+
     return FileJob(
         subject=planned.meter.id,
         windows=planned.plan.windows,
-        fetch=lambda folder: fetch_meter(
-            context,
-            request,
-            planned,
-            open_draft(folder, request, planned),
-            _read_known(folder, part, request, planned),
-        ),
+        fetch=fetch,
         cost=partial(count_meter_calls, context, request, planned),
         parts=[part],
+        draft=part.name,
     )
 
 
-def open_draft(folder: Folder, request: SeriesRequest, planned: Planned) -> Draft:
+def open_draft(path: Path, request: SeriesRequest, planned: Planned) -> Draft:
     """What earlier runs were answered for a meter they could not finish."""
-    meter_id = planned.meter.id
-    return Draft(folder.path / request.file_name(meter_id), [meter_id, request.granularity])
+    return Draft(path, [planned.meter.id, request.granularity])
 
 
-def _read_known(
-    folder: Folder, part: Part, request: SeriesRequest, planned: Planned
-) -> Reread | None:
-    """The filled rows of a file that was written while some were still to come.
-
-    None where there is no such file, or where a row in it is not known: then all is asked anew.
-    """
+def _recall_file(
+    draft: Draft, folder: Folder, part: Part, request: SeriesRequest, planned: Planned
+) -> None:
+    """Have the filled rows of a file not asked for again that was written before others came."""
     entry = folder.state_of(part.name)
     if folder.check(part.name, part.question) != "to come":
-        return None
+        return
     if entry is None or entry.first_to_come is None:
-        return None
-    path = folder.path / part.name
-    found = read_series(path, request.layout, request.kind, planned.zone.key)
+        return
     until_s = int(entry.first_to_come.timestamp()) - 1
-    series = _filled(found.series, until_s)
-    baseline = _filled(found.baseline, until_s) if found.baseline else None
-    if series is None or (request.baseline and baseline is None):
-        return None
-    return Reread(series, baseline)
-
-
-def _filled(series: Series, until_s: int) -> Series | None:
-    """The rows up to an instant; None where one after the first is not known."""
-    rows = clip_series(series, 0, until_s)
-    if len(rows.times_s) < 2 or any(energy is None for energy in rows.energy[1:]):
-        return None
-    return rows
+    for kind in request.kinds():
+        path = folder.path / part.name
+        pieces = read_series(path, request.layout, kind, planned.zone.key)
+        recall_rows(draft, kind, planned.plan, pieces, until_s)
 
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:
     """Whether there is anything to write, and how much of it is still to come."""
     meter_id, now_s = got.planned.meter.id, context.now()
-    to_come, first = count_to_come(got.series, now_s - LATE_S)
+    found = survey_series(got.series, now_s - LATE_S)
+    first = found.first_to_come_s
     if first is None and got.planned.plan.end_s > now_s:
         first = int(now_s)  # a cloud that leaves out what is to come
-    if not has_values(got.series):
+    if not found.has_values:
         return Outcome(meter_id, "empty", first_to_come=first)
     return Outcome(
         meter_id,
         "fetched",
-        rows=len(got.series.times_s),
-        to_come=to_come,
+        rows=found.rows,
+        to_come=found.to_come,
         first_to_come=first,
         sum_energy=got.series.sum_energy,
     )

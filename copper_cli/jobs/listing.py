@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.fleet import choose, padded_postal_code, sort_premises
-from copper_cli.records import Column, Meter, Premise, Table
+from copper_cli.jobs.parallel import run_together
+from copper_cli.records import Premise
+from copper_cli.table import Column, Table
 from copper_cli.units import Normalised, normalise_last_readings, standard_unit
 
 TEST_ACCOUNT = "ma.baseline@gmail.com"
@@ -88,8 +91,19 @@ def show_gateway(context: Context, gateway_id: str) -> Table:
 
 def list_bulk(context: Context, *, detailed: bool = False) -> Table:
     """The newest reading of each meter heard recently, in the cloud's order."""
-    bulk = context.client.fetch_bulk()
-    places = _places(context) if detailed else {}
+    client = context.client
+    places: Mapping[str, Premise | None] = {}
+    if detailed:
+        bulk, meters, premises = run_together(
+            context.jobs,
+            client.fetch_bulk,
+            partial(client.fetch_meters, with_history=False),
+            client.fetch_premises,
+        )
+        by_id = {p.id: p for p in premises}
+        places = {m.id: by_id.get(m.premise_id or "") for m in meters}
+    else:
+        bulk = client.fetch_bulk()
     rows = [
         _LatestRow(
             r.meter_id,
@@ -108,9 +122,15 @@ def list_meter_status(context: Context, *, detailed: bool = False) -> Table:
 
     `facts["unverified"]` counts the readings whose unit nothing confirms.
     """
-    meters = context.client.fetch_meters(with_history=False)
-    checked = normalise_last_readings(meters, context.client.fetch_bulk())
-    premises = {p.id: p for p in context.client.fetch_premises()} if detailed else {}
+    client = context.client
+    meters, bulk, found = run_together(
+        context.jobs,
+        partial(client.fetch_meters, with_history=False),
+        client.fetch_bulk,
+        client.fetch_premises if detailed else list[Premise],
+    )
+    checked = normalise_last_readings(meters, bulk)
+    premises = {p.id: p for p in found}
     rows = [
         _LatestRow(
             m.id,
@@ -161,13 +181,6 @@ def _premise_row(premise: Premise) -> tuple[Any, ...]:
         list(premise.tags),
         emails,
     )
-
-
-def _places(context: Context) -> Mapping[str, Premise | None]:
-    """The premise of each meter."""
-    premises = {p.id: p for p in context.client.fetch_premises()}
-    meters: Sequence[Meter] = context.client.fetch_meters(with_history=False)
-    return {m.id: premises.get(m.premise_id or "") for m in meters}
 
 
 def _latest_table(title: str, rows: Sequence[_LatestRow], detailed: bool) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from math import fsum
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,8 +18,10 @@ from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.fleet import Zones, ask_each, created_by, read_zone, sort_premises
 from copper_cli.jobs.outcome import Cost
+from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight, plan_series
-from copper_cli.records import Column, Meter, Premise, Table, Window
+from copper_cli.records import Meter, Premise, Window
+from copper_cli.table import Column, Table
 from copper_cli.units import standard_unit
 
 LEGEND = (
@@ -63,12 +66,15 @@ def report_monthly(
         ("total homes", len(homes), None, 1),
         ("total meters", len(meters), None, 1),
     ]
-    for kind in sorted({m.type for m in meters}):
+    kinds = sorted({m.type for m in meters})
+    context.progress.start("types", len(kinds), "adding up")
+    for kind in kinds:
         rows.append((f"{kind} meters", sum(1 for m in meters if m.type == kind), None, 1))
         unit = standard_unit(kind)
         if kind in sums:
             rows.append((f"{kind} cumulative per-meter usage", round(sums[kind], 2), unit, 2))
         aggregate = _aggregate(context, kind, window, failed)
+        context.progress.advance()
         if aggregate is not None:
             rows.append((f"{kind} aggregate usage", round(aggregate, 2), unit, 4))
     facts = {"failed": failed, "calls": context.session.calls_used - before, "noun": "part"}
@@ -95,9 +101,12 @@ def estimate_monthly(
 
 def _fetch_lists(context: Context, month: date) -> tuple[list[Premise], list[Meter], Window]:
     """Premises, oldest first; the meters created by the month's end; the month."""
-    premises = sort_premises(context.client.fetch_premises())
+    client = context.client
+    found, meters = run_together(
+        context.jobs, client.fetch_premises, partial(client.fetch_meters, with_history=False)
+    )
+    premises = sort_premises(found)
     window = _month_window(month, premises)
-    meters = context.client.fetch_meters(with_history=False)
     return premises, created_by(meters, window.end_utc), window
 
 

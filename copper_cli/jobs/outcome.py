@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from copper_cli.config import Limit
+from copper_cli.config import limit_text
 from copper_cli.jobs.context import Context
 from copper_cli.records import LATE_S, Window
 
@@ -85,14 +85,3 @@ def quota_left(context: Context) -> dict[str, int]:
     """Calls left of each limit, by its text: `100/h`."""
     usage = context.session.quota_usage()
     return {limit_text(one.limit): one.left for one in usage.limits}
-
-
-def limit_text(limit: Limit) -> str:
-    """`100/h`."""
-    unit_s, unit = max(
-        (s, u)
-        for s, u in ((1, "s"), (60, "m"), (3600, "h"), (86400, "d"))
-        if limit.period_s % s == 0
-    )
-    count = limit.period_s // unit_s
-    return f"{limit.calls}/{count if count > 1 else ''}{unit}"

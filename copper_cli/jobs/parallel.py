@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+
+_SPARE_THREADS = 2
+"""While an answer is read its thread makes no call: with as many threads as calls, the cloud would
+wait for us. One more than this brings nothing, since Python reads one answer at a time."""
 
 
 def run_parallel(
@@ -20,17 +28,20 @@ def run_parallel(
     """Each item with a function that gives its result or raises what `work` raised.
 
     The first item runs alone: what it learns of the cloud's limits saves the others from
-    finding out too. Once `stopping()` holds, or the consumer is done, nothing new is begun;
-    what is in flight still comes, since its calls are paid for.
+    finding out too. The session sees to it that no more than `jobs` calls are in flight; a few
+    threads more read answers meanwhile. Once `stopping()` holds, or the consumer is done, nothing
+    new is begun; what is in flight still comes, since its calls are paid for.
     """
-    jobs_for_rest = min(jobs, len(items) - 1)
-    alone = items[:1] if jobs_for_rest > 1 else items
+    rest = len(items) - 1
+    is_parallel = jobs > 1 and rest > 1
+    alone = items[:1] if is_parallel else items
     for item in alone:
         if stopping():
             return
         yield item, _settle(work, item).result
-    if jobs_for_rest > 1:
-        pool = ThreadPoolExecutor(jobs_for_rest, thread_name_prefix="copper")
+    if is_parallel:
+        threads = min(rest, jobs + _SPARE_THREADS)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="copper")
         wait_for_threads = True
         try:
             yield from _run_pool(pool, items[1:], work, 2 * jobs, stopping)
@@ -67,6 +78,35 @@ def _run_pool(
     finally:
         for future in begun:
             future.cancel()
+
+
+@overload
+def run_together(jobs: int, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
+@overload
+def run_together(
+    jobs: int, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
+) -> tuple[A, B, C]: ...
+@overload
+def run_together(
+    jobs: int, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], d: Callable[[], D], /
+) -> tuple[A, B, C, D]: ...
+def run_together(jobs: int, *works: Callable[[], Any]) -> tuple[Any, ...]:
+    """What each gives, in order; the lists of a command, which need not wait for each other.
+
+    Raises what the first that failed raised, when all have ended.
+    """
+    if jobs == 1:
+        return tuple(work() for work in works)
+    pool = ThreadPoolExecutor(len(works), thread_name_prefix="copper")
+    wait_for_threads = True
+    try:
+        begun = [pool.submit(work) for work in works]
+        return tuple(future.result() for future in begun)
+    except KeyboardInterrupt:
+        wait_for_threads = False  # they may wait for a silent server
+        raise
+    finally:
+        pool.shutdown(wait=wait_for_threads, cancel_futures=True)
 
 
 def _settle(work: Callable[[T], R], item: T) -> Future[R]:

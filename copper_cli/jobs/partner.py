@@ -9,7 +9,7 @@ from typing import Any
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.health import report_health
 from copper_cli.jobs.listing import HYDRATE_TRIES, list_premises
-from copper_cli.records import Column, Table
+from copper_cli.table import Column, Table
 from copper_cli.write.bundle import write_bundle
 from copper_cli.write.files import check_name
 from copper_cli.write.tables import render_csv
@@ -34,13 +34,16 @@ def report_partner(
     premises = list_premises(context, with_users=True, tries=HYDRATE_TRIES)
     health = report_health(context)
     bundle = folder / f"{handle}.reports.{today}.zip"
+    context.progress.start("files", 2, "zipping")
     write_bundle(
         bundle,
         {
             f"premises.{handle}.{today}.csv": render_csv(premises, raw_cells=raw_cells),
             f"health_history.{handle}.{today}.csv": render_csv(health, raw_cells=raw_cells),
         },
+        context.progress.advance,
     )
+    context.progress.start("", 0, "reading lists")
     facts = {"bundle": str(bundle), "missing_emails": premises.facts["missing_emails"]}
     return Table(f"Partner report {handle}", _COLUMNS, list(_counts(context, premises)), facts)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from copper_cli.cloud.quota import LimitUsage, open_ledger
-from copper_cli.config import Settings
-from copper_cli.jobs.outcome import limit_text
-from copper_cli.records import Column, Table
+from copper_cli.config import Settings, limit_text
+from copper_cli.table import Column, Table
 
 
 def show_quota(settings: Settings) -> Table:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fleet import Zones, choose
+from copper_cli.jobs.fleet import choose, fetch_meters_and_zones
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.outcome import Cost, Outcome, open_from, summarise
+from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import whole_days
-from copper_cli.records import Column, Meter, Reading, Table, Window
+from copper_cli.records import Meter, Reading, Window
+from copper_cli.table import Column, Table
 from copper_cli.units import standard_unit
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import render_readings
@@ -23,6 +27,8 @@ _COLUMNS = (
     Column("Type", "type"),
     Column("Created", "created", lambda t: t and t.replace(tzinfo=None, microsecond=0)),
 )
+_MEASURE = Measure("readings", 3600)
+"""Spans of readings count in hours: nobody knows how many readings a meter sends in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +74,44 @@ def estimate_readings(context: Context, request: ReadingsRequest, output: Output
 
 
 def _plan(context: Context, request: ReadingsRequest) -> tuple[list[Meter], dict[str, ZoneInfo]]:
-    meters = choose(context.client.fetch_meters(with_history=False), request.meter_ids, "meter")
-    zones = Zones(context, request.zone)
+    found, zones = fetch_meters_and_zones(context, request.zone)
+    meters = choose(found, request.meter_ids, "meter")
     return meters, {m.id: zones.of(m) for m in meters}
 
 
 def fetch_readings(context: Context, meter: Meter, window: Window) -> list[Reading]:
     """The readings from the window's start up to, not including, its end; sorted by time.
 
-    A meter created later is not asked.
+    A window refused with 400 is asked in parts, as long as the cloud grants them. A meter created
+    later is not asked.
     """
     if _is_younger(meter, window):
         return []
-    found = context.client.fetch_readings(meter.id, window)
+    found: list[Reading] = []
+    rest = window
+    while rest.start_utc < window.end_utc:
+        with _MEASURE.attempt(context.spans, rest) as attempt:
+            ask = partial(context.client.fetch_readings, meter.id)
+            part, answer = ask_part(_MEASURE, attempt, rest, ask)
+            attempt.grant()
+        found += _without_known(found, answer, part)
+        rest = Window(part.end_utc, window.end_utc)
     return [r for r in found if window.start_utc <= r.time_utc < window.end_utc]
+
+
+def _without_known(known: list[Reading], answer: list[Reading], part: Window) -> list[Reading]:
+    """A part's readings but for those that the part before has brought for the same instant.
+
+    Both ends of a part may be in its answer, or one of them only: neither is relied on.
+    """
+    seam = part.start_utc
+    at_seam = list(takewhile(lambda reading: reading.time_utc >= seam, reversed(known)))
+    return [
+        reading
+        for reading in answer
+        if seam < reading.time_utc <= part.end_utc
+        or (reading.time_utc == seam and reading not in at_seam)
+    ]
 
 
 def _is_younger(meter: Meter, window: Window) -> bool:
@@ -107,10 +137,12 @@ def _job(
         found = fetch_readings(context, meter, window)
         return found[-1:] if request.latest else found
 
-    def cost() -> Cost:
+    def cost(look: bool) -> Cost:
         if _is_younger(meter, window):
             return Cost(0, 0)
-        return Cost(1, int(context.client.is_readings_cached(meter.id, window)))
+        parts = list(_MEASURE.plan(context.spans, window))
+        is_cached = partial(context.client.is_readings_cached, meter.id)
+        return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
 
     part = Part(
         name=safe_name(meter.id, ".csv"),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from math import fsum
 from typing import Any, Literal
 
@@ -14,8 +15,10 @@ from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.fleet import Zones, ask_each
 from copper_cli.jobs.outcome import Cost
+from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight
-from copper_cli.records import Column, Meter, Premise, Table, Window
+from copper_cli.records import Meter, Premise, Window
+from copper_cli.table import Column, Table
 
 Method = Literal["summer", "winter"]
 
@@ -49,10 +52,10 @@ def check_water_reversals(
     which a meter could not be had is left out, and `facts["failed"]` says so.
     """
     before = context.session.calls_used
-    meters = _heard_meters(context, check_limit)
+    meters, listed = _fetch_lists(context, check_limit)
     by_id = {m.id: m for m in meters}
-    premises = {p.id: p for p in context.client.fetch_premises()}
-    usage, failed = _usage(context, _plan(context, meters, premises.values()))
+    premises = {p.id: p for p in listed}
+    usage, failed = _usage(context, _plan(context, meters, listed))
     broken = {by_id[f["id"]].premise_id for f in failed}
     sides: dict[str | None, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for meter in meters:
@@ -77,18 +80,25 @@ def check_water_reversals(
 
 def estimate_water_reversals(context: Context, *, check_limit: int | None = None) -> Table:
     """What check_water_reversals would cost beyond its lists; no other call is made."""
-    meters = _heard_meters(context, check_limit)
-    plans = _plan(context, meters, context.client.fetch_premises())
+    meters, premises = _fetch_lists(context, check_limit)
+    plans = _plan(context, meters, premises)
     costs = [count_calls(context, meter.id, "usage", plan) for meter, plan in plans]
     estimate = Estimate(sum(costs, Cost(0, 0)), 0, 0, len(meters))
     return estimate_table(context, "Suspect water meter reversals", "meters", estimate)
 
 
-def _heard_meters(context: Context, check_limit: int | None) -> list[Meter]:
-    """The first so many water meters of either side that were heard recently."""
-    heard = [r.meter_id for r in context.client.fetch_bulk() if r.meter_type in _SIDES]
-    by_id = {m.id: m for m in context.client.fetch_meters(with_history=False)}
-    return [by_id[i] for i in heard[:check_limit] if i in by_id]
+def _fetch_lists(context: Context, check_limit: int | None) -> tuple[list[Meter], list[Premise]]:
+    """The first so many water meters of either side that were heard recently; all premises."""
+    client = context.client
+    bulk, meters, premises = run_together(
+        context.jobs,
+        client.fetch_bulk,
+        partial(client.fetch_meters, with_history=False),
+        client.fetch_premises,
+    )
+    heard = [r.meter_id for r in bulk if r.meter_type in _SIDES]
+    by_id = {m.id: m for m in meters}
+    return [by_id[i] for i in heard[:check_limit] if i in by_id], premises
 
 
 def _plan(

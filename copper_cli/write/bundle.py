@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
+import stat
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from copper_cli.errors import LocalError
 from copper_cli.write.files import local_errors, write_whole
 
+NOTE_NAME = ".bundle.stamp"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The same content gives the same bundle, whenever it was made."""
 
 
-def write_bundle(path: Path, members: Mapping[str, Path | Iterable[str]]) -> None:
+def write_bundle(
+    path: Path,
+    members: Mapping[str, Path | Iterable[str]],
+    on_member: Callable[[], None] = lambda: None,
+) -> None:
     """A ZIP of the members in their order: a file on disk or text each, by name in the ZIP.
 
-    Raises LocalError.
+    `on_member` is called after each of them. Raises LocalError.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -25,7 +35,56 @@ def write_bundle(path: Path, members: Mapping[str, Path | Iterable[str]]) -> Non
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             bundle.writestr(info, _read(content))
+            on_member()
     write_whole(path, buffer.getvalue())
+
+
+class FolderBundle:
+    """A ZIP of files of a folder, under the folder's name, and whether it must be made anew.
+
+    A small file in the folder keeps a digest of the sizes and times that the ZIP and its files
+    had when it was made; while they are the same, so is what it holds.
+    """
+
+    def __init__(self, path: Path, folder: Path, names: Iterable[str]) -> None:
+        self._path = path
+        self._folder = folder
+        self._note = folder / NOTE_NAME
+        self._files: dict[str, str] = {}
+        for name in names:
+            if stamp := _stamp(f"{folder}{os.sep}{name}"):
+                self._files[name] = stamp
+
+    def __len__(self) -> int:
+        """How many of the files are there."""
+        return len(self._files)
+
+    def is_current(self) -> bool:
+        """True where neither the ZIP nor one of its files has changed since it was made."""
+        with suppress(OSError):
+            return self._note.read_bytes() == self._digest()
+        return False
+
+    def write(self, on_member: Callable[[], None]) -> None:
+        """Make the ZIP; `on_member` is called after each file. Raises LocalError."""
+        files = {f"{self._folder.name}/{name}": self._folder / name for name in self._files}
+        write_bundle(self._path, files, on_member)
+        with suppress(LocalError):  # without it the next run makes the ZIP anew
+            write_whole(self._note, self._digest())
+
+    def _digest(self) -> bytes:
+        told = [_stamp(str(self._path)), *map(" ".join, self._files.items())]
+        return hashlib.sha256("\n".join(told).encode("utf-8", "surrogatepass")).hexdigest().encode()
+
+
+def _stamp(path: str) -> str:
+    """Size and both times of a file, as text; empty where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path of each file would double the time
+    except OSError:
+        return ""
+    is_file = stat.S_ISREG(found.st_mode)
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}" if is_file else ""
 
 
 def _read(content: Path | Iterable[str]) -> bytes:

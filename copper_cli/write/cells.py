@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, cast
 
 # What a terminal acts upon or an eye is fooled by: C0, DEL, C1, line separators, direction
@@ -17,6 +18,7 @@ _HAZARDS_BUT_TAB = re.compile(r"[\x00-\x08\x0a-\x1f" + _BEYOND_C0 + "]")
 _HAZARDS_IN_JSON = re.compile(f"[{_BEYOND_C0}]")
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_CHUNK_LINES = 4096
 _FORMULA_STARTS = frozenset("=+-@")
 _SKIPPED_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 
@@ -76,6 +78,12 @@ def csv_lines(rows: Iterable[Iterable[Any]], *, raw_cells: bool = False) -> Iter
     for row in rows:
         cells = [as_cell(value, raw_cells=raw_cells) for value in row]
         yield cast(str, writer.writerow(cells))
+
+
+def in_chunks(lines: Iterator[str]) -> Iterator[str]:
+    """The same text in pieces of some thousands of lines."""
+    while chunk := "".join(islice(lines, _CHUNK_LINES)):
+        yield chunk
 
 
 class _Echo:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,8 @@ from copper_cli.write.cells import clean
 _NAME_BYTES = 200
 """Longest name: every file system takes 255 bytes, and some tools add an ending of their own."""
 _DIGEST_DIGITS = 40
+_ODD_IN_HEAD = re.compile("[^A-Z0-9-]+")
+_ODD_IN_TAIL = re.compile("[^a-z0-9:-]+")
 _WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 _TYPED_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
@@ -47,11 +48,15 @@ def safe_name(identifier: str, suffix: str) -> str:
     upper after it or without one) are encoded too. Names that Windows keeps for devices have
     their first letter encoded, over-long ones end in a digest.
     """
-    head, colon, _ = identifier.partition(":")
-    usual_upper = len(head) if colon else 0
-    body = "".join(
-        _encode(sign, place, usual_upper, len(identifier)) for place, sign in enumerate(identifier)
-    )
+    head, colon, tail = identifier.partition(":")
+    if not colon:
+        head, tail = "", head
+    body = _ODD_IN_HEAD.sub(_encode, head) + colon + _ODD_IN_TAIL.sub(_encode, tail)
+    if body.startswith("-"):
+        body = f"%2D{body[1:]}"
+    if body.endswith("-"):
+        body = f"{body[:-1]}%2D"
+    body = body.replace(":", "_")
     if _WINDOWS_DEVICES.fullmatch(body):
         body = f"%{ord(body[0]):02X}{body[1:]}"
     if len(body) + len(suffix.encode()) > _NAME_BYTES:
@@ -93,6 +98,15 @@ def write_whole(path: Path, chunks: Iterable[str] | bytes) -> str:
     return staged.sha256
 
 
+def renew_whole(path: Path, text: str) -> None:
+    """Write a file as `write_whole` does, unless it holds the text: its times tell of changes."""
+    data = text.encode("utf-8", "replace")
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    write_whole(path, data)
+
+
 @dataclass(slots=True)
 class Staged:
     """A file written whole under a temporary name beside the one it is meant for."""
@@ -123,7 +137,7 @@ def write_temporary(path: Path, chunks: Iterable[str] | bytes, *, prefix: str) -
         target = Path(os.path.realpath(path))
         mode = _existing_mode(path)
         make_folder(target.parent)
-    temporary = target.parent / f"{prefix}{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f"{prefix}{os.urandom(8).hex()}.tmp"
     try:
         with local_errors(path):
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o644)
@@ -186,15 +200,9 @@ def local_errors(path: Path, verb: str = "written") -> Iterator[None]:
 _O_BINARY: int = getattr(os, "O_BINARY", 0)
 
 
-def _encode(sign: str, place: int, usual_upper: int, length: int) -> str:
-    """One sign of an identifier as it stands in a file name."""
-    if sign == ":":
-        return "_"
-    if sign.isascii() and sign.isalpha() and sign.isupper() == (place < usual_upper):
-        return sign
-    if (sign.isascii() and sign.isdigit()) or (sign == "-" and 0 < place < length - 1):
-        return sign
-    return "".join(f"%{byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
+def _encode(found: re.Match[str]) -> str:
+    """Signs of an identifier that no file name has, percent-encoded."""
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 def _existing_mode(path: Path) -> int | None:

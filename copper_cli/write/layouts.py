@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any, Literal, get_args
 
-from copper_cli.records import GridReading, Reading, Series, SeriesKind
+from copper_cli.records import AnySeries, GridSeries, Reading, Series, SeriesKind
 from copper_cli.units import standard_unit
-from copper_cli.write.cells import csv_lines
-from copper_cli.write.local_time import local_text, local_texts
+from copper_cli.write.cells import csv_lines, in_chunks
+from copper_cli.write.local_time import exact_texts, local_text, local_texts
 
 Layout = Literal["rows", "columns", "plain"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -52,9 +51,9 @@ class SeriesFile:
     """First local midnight asked for, aware, in the zone."""
     end: datetime
     """Last local midnight asked for, aware, in the zone."""
-    series: Series
+    series: AnySeries
     """The rows."""
-    baseline: Series | None = None
+    baseline: AnySeries | None = None
     """The baseline of the same span, when asked for beside usage."""
 
 
@@ -95,24 +94,21 @@ def render_readings(
 
 
 def render_grid(
-    gateway_id: str, timezone: str, readings: Sequence[GridReading], *, raw_cells: bool = False
+    gateway_id: str, timezone: str, pieces: Iterable[GridSeries], *, raw_cells: bool = False
 ) -> Iterator[str]:
     """Grid readings as CSV text: Gateway ID, Timestamp (local, no offset), Voltage, Frequency.
 
-    Rows ascend by time; volts and hertz.
+    The pieces ascend by time; a reading a line; volts and hertz.
     """
-    rows = (
-        (gateway_id, local_text(row.time_utc, timezone), row.voltage, row.frequency)
-        for row in sorted(readings, key=lambda row: row.time_utc)
-    )
-    header = ["Gateway ID", "Timestamp", "Voltage", "Frequency"]
-    return in_chunks(_with_header(header, rows, raw_cells))
-
-
-def in_chunks(lines: Iterator[str]) -> Iterator[str]:
-    """The same text in pieces of some thousands of lines."""
-    while chunk := "".join(islice(lines, _CHUNK_ROWS)):
-        yield chunk
+    yield _line(["Gateway ID", "Timestamp", "Voltage", "Frequency"], raw_cells) + "\r\n"
+    lead = _line([gateway_id], raw_cells)
+    for piece in pieces:
+        columns = (
+            exact_texts(piece.times_us, timezone),
+            _numbers(piece.voltage),
+            _numbers(piece.frequency),
+        )
+        yield from in_chunks(f"{lead},{t},{v},{f}\r\n" for t, v, f in zip(*columns, strict=True))
 
 
 def _render_plain(file: SeriesFile) -> Iterator[str]:
@@ -134,7 +130,7 @@ def _render_rows(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
 
 
 def _render_records(
-    file: SeriesFile, prefix: str, series: Series, raw_cells: bool
+    file: SeriesFile, prefix: str, series: AnySeries, raw_cells: bool
 ) -> Iterator[str]:
     about = _line(
         (file.meter_id, file.meter_type, file.uom, file.timezone, file.granularity), raw_cells
@@ -169,43 +165,62 @@ def _render_columns(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
     yield ",".join(names) + "\r\n"
 
     summary = _line((file.meter_id, file.meter_type, file.uom, file.series.sum_energy), raw_cells)
-    cells = _result_cells(file, file.series, with_register=is_usage)
     if file.baseline is None:
-        yield from in_chunks(f"{summary},{text}\r\n" for text in cells)
+        cells = _result_cells(file, file.series, with_register=is_usage)
+        yield from in_chunks(f"{summary},{text}\r\n" for _, text in cells)
         return
-    left = dict(zip(file.series.times_s, cells, strict=True))
-    right_cells = _result_cells(file, file.baseline, with_register=False)
-    right = dict(zip(file.baseline.times_s, right_cells, strict=True))
     total = _numbers([file.baseline.sum_energy])[0]
-    blank = "," * (len(results) - 1)
+    left = _result_cells(file, file.series, with_register=is_usage)
+    right = _result_cells(file, file.baseline, with_register=False)
     yield from in_chunks(
-        f"{summary},{left.get(time_s, blank)},{total},{right.get(time_s, ',,')}\r\n"
-        for time_s in sorted(left.keys() | right.keys())
+        f"{summary},{mine},{total},{theirs}\r\n"
+        for mine, theirs in _pair(left, right, "," * (len(results) - 1), ",,")
     )
 
 
-def _result_cells(file: SeriesFile, series: Series, *, with_register: bool) -> Iterator[str]:
-    """A row each: time, amount and power, and value and actual where the series has them."""
+_Cells = tuple[int, str]
+
+
+def _result_cells(file: SeriesFile, series: AnySeries, *, with_register: bool) -> Iterator[_Cells]:
+    """Each row's instant and text: time, amount, power, value and actual where it has them."""
     for part in _parts(series):
         times = local_texts(part.times_s, file.timezone, separator="T", offset=True)
         columns = [times, _numbers(part.energy), _numbers(part.power)]
         if with_register:
             columns += [_numbers(part.value), _numbers(part.actual)]
-        yield from map(",".join, zip(*columns, strict=True))
+        yield from zip(part.times_s, map(",".join, zip(*columns, strict=True)), strict=True)
 
 
-def _parts(series: Series) -> Iterator[Series]:
+def _pair(
+    left: Iterator[_Cells], right: Iterator[_Cells], no_left: str, no_right: str
+) -> Iterator[tuple[str, str]]:
+    """The rows of both that stand at the same instant side by side, ascending."""
+    mine, theirs = next(left, None), next(right, None)
+    while mine or theirs:
+        first_s = min(row[0] for row in (mine, theirs) if row)
+        texts = no_left, no_right
+        if mine and mine[0] == first_s:
+            texts = mine[1], texts[1]
+            mine = next(left, None)
+        if theirs and theirs[0] == first_s:
+            texts = texts[0], theirs[1]
+            theirs = next(right, None)
+        yield texts
+
+
+def _parts(series: AnySeries) -> Iterator[Series]:
     """The series in slices of some thousands of rows."""
-    for first in range(0, len(series.times_s), _CHUNK_ROWS):
-        rows = slice(first, first + _CHUNK_ROWS)
-        yield Series(
-            series.times_s[rows],
-            series.energy[rows],
-            series.power[rows],
-            series.value[rows],
-            series.actual[rows],
-            None,
-        )
+    for piece in series.pieces():
+        for first in range(0, len(piece.times_s), _CHUNK_ROWS):
+            rows = slice(first, first + _CHUNK_ROWS)
+            yield Series(
+                piece.times_s[rows],
+                piece.energy[rows],
+                piece.power[rows],
+                piece.value[rows],
+                piece.actual[rows],
+                None,
+            )
 
 
 def _numbers(values: Sequence[float | None]) -> list[str]:

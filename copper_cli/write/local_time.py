@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = _EPOCH.toordinal()
 _DAY_S = 86_400
+_US = 1_000_000
 
 
 def local_texts(
@@ -33,6 +34,20 @@ def local_texts(
             tail = offset_text(shift) if offset else ""
         texts.append(day + _CLOCKS[time_s - midnight] + tail)
     return texts
+
+
+def exact_texts(times_us: Sequence[int], timezone: str) -> list[str]:
+    """`2020-12-22 00:00:00` in the zone for each instant, with `.123000` where it has a part.
+
+    Instants are microseconds since 1970 UTC, in any order.
+    """
+    texts = local_texts([time_us // _US for time_us in times_us], timezone)
+    if not any(time_us % _US for time_us in times_us):
+        return texts
+    return [
+        f"{text}.{time_us % _US:06d}" if time_us % _US else text
+        for text, time_us in zip(texts, times_us, strict=True)
+    ]
 
 
 def local_text(time_utc: datetime, timezone: str) -> str:

@@ -66,7 +66,7 @@ _COMPACT_AFTER_S = 60.0
 _QUIET_NS = 2_000_000_000
 """The coarsest clock of a file system ticks every two seconds."""
 _COMMAND_SIGNS = 80
-_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 _Stamp = tuple[int, int, int, str]
 """Size, both times in nanoseconds, and the digest a file had then."""
@@ -81,6 +81,7 @@ class Folder:
 
     def __init__(self, path: Path, lock: BaseFileLock | None = None) -> None:
         self.path = path
+        self._prefix = f"{path}{os.sep}"
         self._lock = lock
         self._mutex = threading.RLock()
         self._entries: dict[str, Entry] = {}
@@ -156,15 +157,15 @@ class Folder:
         A file counts as unchanged without being read while its size and both its times are
         those it had when its digest was known; else it is read.
         """
-        path = self.path / name
         with self._mutex:
             entry = self._entries.get(name)
             try:
-                stat = path.stat()
+                # Of ten thousand files that takes 40 ms; with a Path for each it took 70.
+                stat = os.stat(self._prefix + name)  # noqa: PTH116
             except FileNotFoundError:
                 return _judge_absent(entry, question)
             except OSError as error:
-                with local_errors(path, "read"):
+                with local_errors(self.path / name, "read"):
                     raise error
             if entry is None or entry.sha256 is None:
                 return "stranger"
@@ -278,8 +279,8 @@ class Folder:
         for line in read_journal(self.path / JOURNAL_NAME):
             with suppress(*_DAMAGES):
                 self._replay(line)
-        names = [n for n in (*self._entries, *self._announced) if "/" in n and _is_name(n)]
-        self._inner = {name.partition("/")[0] for name in names}
+        folders = {n.rpartition("/")[0] for n in (*self._entries, *self._announced) if "/" in n}
+        self._inner = {folder for folder in folders if _is_name(f"{folder}/file")}
 
     def _replay(self, line: dict[str, Any]) -> None:
         """Take in a line of the journal. Raises one of _DAMAGES for a line not of ours."""

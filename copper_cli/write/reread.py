@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,74 +17,79 @@ _PREFIXES: Mapping[SeriesKind, str] = {
     "baseline-series": "baseline",
     "average-series": "average",
 }
+_PIECE_ROWS = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Reread:
-    """The rows of a file; sums are left out, since rows were added since."""
+def read_series(path: Path, layout: Layout, kind: SeriesKind, timezone: str) -> Iterator[Series]:
+    """The rows of one kind in a file written by render_series, in ascending pieces without sums.
 
-    series: Series
-    """The file's own series."""
-    baseline: Series | None
-    """The baseline beside it; None where the file has none."""
-
-
-def read_series(path: Path, layout: Layout, kind: SeriesKind, timezone: str) -> Reread:
-    """What a file written by render_series holds. The layout `plain` has no registers.
-
-    Raises OSError, and ValueError or KeyError for a file that is not ours.
+    A baseline beside the usage is asked for by its own kind. The layout `plain` has no kinds and
+    no registers. Raises OSError, and ValueError or KeyError for a file that is not ours.
     """
     with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    prefix = _PREFIXES[kind]
-    if layout == "plain":
-        return Reread(_collect(_plain_cells(rows, ZoneInfo(timezone))), None)
-    read = _rows_cells if layout == "rows" else _columns_cells
-    own = _collect(read(rows, prefix))
-    baseline = _collect(read(rows, "baseline")) if kind == "usage" else None
-    return Reread(own, baseline if baseline is not None and baseline.times_s else None)
+        lines = csv.reader(stream)
+        places = {name: place for place, name in enumerate(next(lines, []))}
+        if layout == "plain":
+            cells = _plain_cells(lines, places, ZoneInfo(timezone))
+        elif layout == "rows":
+            cells = _rows_cells(lines, places, _PREFIXES[kind])
+        else:
+            cells = _columns_cells(lines, places, _PREFIXES[kind])
+        while piece := list(islice(cells, _PIECE_ROWS)):
+            yield _collect(piece)
 
 
 _Cells = tuple[int, str, str, str, str]
+_Places = Mapping[str, int]
 
 
-def _plain_cells(rows: list[dict[str, str]], zone: ZoneInfo) -> Iterator[_Cells]:
+def _plain_cells(lines: Iterator[list[str]], places: _Places, zone: ZoneInfo) -> Iterator[_Cells]:
     """Local times without offset: an hour that comes twice is told apart by its place."""
+    time, energy, power = (places[name] for name in ("timestamp", "energy", "power"))
     last_s = None
-    for row in rows:
-        local = datetime.fromisoformat(row["timestamp"]).replace(tzinfo=zone)
+    for line in lines:
+        local = datetime.fromisoformat(line[time]).replace(tzinfo=zone)
         time_s = int(local.timestamp())
         if last_s is not None and time_s <= last_s:
             time_s = int(local.replace(fold=1).timestamp())
         last_s = time_s
-        yield time_s, row["energy"], row["power"], "", ""
+        yield time_s, line[energy], line[power], "", ""
 
 
-def _rows_cells(rows: list[dict[str, str]], prefix: str) -> Iterator[_Cells]:
-    for row in rows:
-        if row["record"] == f"{prefix}_result__":
-            time_s = int(datetime.fromisoformat(row["timestamp"]).timestamp())
-            yield time_s, row["energy"], row["power"], row["value"], row["actual"]
+def _rows_cells(lines: Iterator[list[str]], places: _Places, prefix: str) -> Iterator[_Cells]:
+    record, time = places["record"], places["timestamp"]
+    numbers = [places[name] for name in ("energy", "power", "value", "actual")]
+    wanted = f"{prefix}_result__"
+    for line in lines:
+        if line[record] == wanted:
+            yield _cells(line, time, numbers)
 
 
-def _columns_cells(rows: list[dict[str, str]], prefix: str) -> Iterator[_Cells]:
-    amount = "usage" if prefix == "usage" else "energy"
-    for row in rows:
-        if text := row.get(f"{prefix}_result__time"):
-            time_s = int(datetime.fromisoformat(text).timestamp())
-            cells = [row.get(f"{prefix}_result__{name}") or "" for name in ("value", "actual")]
-            power = row[f"{prefix}_result__power"]
-            yield time_s, row[f"{prefix}_result__{amount}"], power, cells[0], cells[1]
+def _columns_cells(lines: Iterator[list[str]], places: _Places, prefix: str) -> Iterator[_Cells]:
+    """No rows where the file has no such columns."""
+    time = places.get(f"{prefix}_result__time")
+    if time is None:
+        return
+    names = ("usage" if prefix == "usage" else "energy", "power", "value", "actual")
+    numbers = [places.get(f"{prefix}_result__{name}") for name in names]
+    for line in lines:
+        if line[time]:
+            yield _cells(line, time, numbers)
 
 
-def _collect(cells: Iterator[_Cells]) -> Series:
-    found = list(cells)
+def _cells(line: Sequence[str], time: int, numbers: Sequence[int | None]) -> _Cells:
+    time_s = int(datetime.fromisoformat(line[time]).timestamp())
+    energy, power, value, actual = ("" if at is None else line[at] for at in numbers)
+    return time_s, energy, power, value, actual
+
+
+def _collect(rows: Sequence[_Cells]) -> Series:
     return Series(
-        times_s=[row[0] for row in found],
-        energy=[_number(row[1]) for row in found],
-        power=[_number(row[2]) for row in found],
-        value=[_number(row[3]) for row in found],
-        actual=[_number(row[4]) for row in found],
+        times_s=[row[0] for row in rows],
+        energy=[_number(row[1]) for row in rows],
+        power=[_number(row[2]) for row in rows],
+        value=[_number(row[3]) for row in rows],
+        actual=[_number(row[4]) for row in rows],
         sum_energy=None,
     )
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from copper_cli.records import Column, Table
-from copper_cli.write.cells import clean, csv_lines, escape_json
-from copper_cli.write.layouts import in_chunks
+from copper_cli.table import Column, Table
+from copper_cli.write.cells import clean, csv_lines, escape_json, in_chunks
 
 
 def render_console(table: Table) -> str:

@@ -95,7 +95,16 @@ def test_examples_of_the_help_can_be_parsed() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     """No HTTP, no database, no table library: help must not take half a second."""
-    heavy = ("requests", "urllib3", "sqlite3", "tabulate", "oauthlib", "dateutil", "werkzeug")
+    heavy = (
+        "requests",
+        "urllib3",
+        "sqlite3",
+        "tabulate",
+        "oauthlib",
+        "dateutil",
+        "werkzeug",
+        "rich",
+    )
     code = (
         "import sys\n"
         "from copper_cli.cli import root, run\n"

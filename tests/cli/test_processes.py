@@ -15,6 +15,7 @@ import pytest
 from copper_cli.sandbox import Fault, Sandbox
 
 from .conftest import PROGRAM
+from .terminal import Terminal
 
 LINE = ("meter", "usage", "2021-03-01", "2021-03-02")
 
@@ -191,21 +192,30 @@ def test_an_ascii_terminal_shows_what_it_can(
 def test_a_terminal_gets_a_bar_and_a_countdown(
     serve: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal the quota's wait counts down on one line, and Ctrl-C leaves a clean end."""
+    """On a narrow terminal the quota's wait stands below the bar; Ctrl-C leaves the lines alone."""
     import pty
 
     cloud = serve()
     monkeypatch.setenv("COPPER_QUOTA", "3/h")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "60")  # readline, where it is loaded, says 80
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [PROGRAM, *LINE], stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs
     )
     os.close(theirs)
     shown = b""
-    while b"Quota spent" not in shown:
+    while b"goes on from here." not in shown:
         shown += os.read(ours, 4096)
     assert cloud.calls == 3
+    terminal = Terminal(60)
+    terminal.feed(shown.decode())
+    bar, *wait = terminal.rows
+    assert "  1/4 meters  3 calls  0/h left  " in bar
+    words = " ".join(wait)
+    assert words.startswith("Quota spent: 3 of 3 calls this hour. Waiting until ")
+    assert words.endswith(" Ctrl-C is safe: the same command goes on from here.")
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     try:
@@ -214,5 +224,11 @@ def test_a_terminal_gets_a_bar_and_a_countdown(
     except OSError:
         pass  # the other end is closed
     os.close(ours)
-    assert b"\rQuota spent: 3 of 3 calls this hour. Waiting until " in shown
-    assert shown.rstrip().endswith(b"copper: interrupted; the same command goes on from here.")
+    terminal = Terminal(60)
+    terminal.feed(shown.decode())
+    assert terminal.rows == [
+        "1 of 4 files are safe on disk. The same command goes on from",
+        " here.",
+        "copper: interrupted; the same command goes on from here.",
+    ]
+    assert b"\x1b[?25" not in shown

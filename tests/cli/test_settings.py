@@ -27,6 +27,7 @@ VALUES = {
     "reserve": 0,
     "cache": True,
     "query_limit": 1000,
+    "jobs": 8,
     "debug": False,
 }
 EXPORTED = {

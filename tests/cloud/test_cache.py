@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sqlite3
 import stat
 import zlib
@@ -243,7 +245,9 @@ def test_no_token_in_any_file_but_its_own(cloud, open_session):
     db = sqlite3.connect(path)
     (value,) = db.execute("SELECT value FROM responses").fetchone()
     db.close()
-    text = zlib.decompress(value)
+    content = zlib.decompress(base64.b64decode(json.loads(value)["_content"]))
+    text = value + content
+    assert b"xxxx" in content
     assert b"Bearer" not in text
     assert b"Authorization" not in text
     assert len(value) < 700

@@ -15,7 +15,9 @@ from copper_cli.records import (
     Aggregate,
     BulkReading,
     Gateway,
+    GatewayHistory,
     GridReading,
+    GridSeries,
     Instant,
     LastReading,
     Meter,
@@ -112,6 +114,33 @@ def test_a_virgin_gateway_keeps_its_nulls():
     ]
 
 
+def test_grid_readings_by_gateway_ascending():
+    """Each instant once, the last of equals; to the microsecond, in any offset; what has no
+    gateway or no readable time is left out, and what is no number is unknown."""
+
+    def row(gateway, time, voltage=1.0, frequency=60):
+        return {
+            "gateway_id": gateway, "hw_timestamp": time, "voltage": voltage, "frequency": frequency
+        }  # fmt: skip
+
+    rows = [
+        row("b", "1970-01-01T00:00:01.000Z", None),
+        row("a", "1970-01-01T00:00:03.500Z", 4),
+        row("a", "1970-01-01T00:00:02.000Z", 2),
+        row("a", "1970-01-01T01:00:02+01:00", "x", 61),
+        row("a", "yesterday"),
+        row("a", None),
+        row(None, "1970-01-01T00:00:01.000Z"),
+        row(7, "1970-01-01T00:00:01.000Z"),
+        "no row",
+    ]
+    assert parse.parse_grid_series(rows, "x") == {
+        "a": GridSeries([2_000_000, 3_500_000], [None, 4], [61, 60]),
+        "b": GridSeries([1_000_000], [None], [60]),
+        "7": GridSeries([1_000_000], [1.0], [60]),
+    }
+
+
 def test_gateway_histories_by_id():
     """One entry a gateway, empty where nothing happened."""
     rows = [
@@ -119,7 +148,10 @@ def test_gateway_histories_by_id():
         {"id": "b", "history": None},
         {"history": []},
     ]
-    assert parse.parse_histories(rows) == {"a": (StateChange(AT_UTC, "active", "down"),), "b": ()}
+    assert parse.parse_histories(rows) == [
+        GatewayHistory("a", (StateChange(AT_UTC, "active", "down"),)),
+        GatewayHistory("b", ()),
+    ]
 
 
 def test_bulk_and_grid():
@@ -411,6 +443,7 @@ def test_no_json_whatever_ends_in_a_traceback(body):
         lambda: parse.parse_histories(parse.parse_list(body, "x")),
         lambda: parse.parse_bulk(parse.parse_next_page(body, "x")[0]),
         lambda: parse.parse_grid(parse.parse_list(body, "x")),
+        lambda: parse.parse_grid_series(body, "x"),
         lambda: parse.parse_series(body, "usage", "x"),
         lambda: parse.parse_series(body, "average-series", "x"),
         lambda: parse.parse_readings(body, "x"),

@@ -227,6 +227,73 @@ def test_other_limits_find_the_same_calls(make, hand):
     assert make(Limit(2, 86400)).take("a") == 86400 - 50_000
 
 
+def test_peek_counts_as_usage_does(make, hand):
+    """What each limit grants, less the reserve, never below nothing; as the calls grow old, too."""
+    ledger = make(Limit(3, 10), Limit(5, 100), reserve=1)
+    other = make(Limit(5, 100))
+    assert ledger.peek() == [(Limit(3, 10), 2), (Limit(5, 100), 4)]
+    assert not ledger.path.exists()
+    for _ in range(2):
+        ledger.take("a")
+    assert ledger.peek() == [(Limit(3, 10), 0), (Limit(5, 100), 2)]
+    hand.now_s += 10
+    for _ in range(3):
+        other.take("b")
+    assert ledger.peek() == [(Limit(3, 10), 0), (Limit(5, 100), 0)]
+    hand.now_s += 90
+    assert ledger.peek() == [(Limit(3, 10), 2), (Limit(5, 100), 1)]
+
+
+def test_peek_waits_for_nobody(make, monkeypatch):
+    """Another process or thread is at the ledger: nothing is told, and the next call is granted."""
+    ledger = make(Limit(3, 10), lock_timeout_s=0.0)
+    ledger.take("a")
+    monkeypatch.setattr(quota.time, "sleep", lambda s: pytest.fail("it waited"))
+    monkeypatch.setattr(quota, "PEEK_TIMEOUT_S", 0.001)
+    ledger.close()
+    with sqlite3.connect(ledger.path, isolation_level=None) as db:
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("DELETE FROM hold")
+        assert ledger.peek() is None
+        db.execute("ROLLBACK")
+    db.close()
+    told = []
+    with quota._process_lock:
+        thread = threading.Thread(target=lambda: told.append(ledger.peek()))
+        thread.start()
+        thread.join()
+    assert told == [None]
+    assert ledger.take("a") == 0.0
+    assert ledger.peek() == [(Limit(3, 10), 1)]
+
+
+def test_a_file_that_another_process_is_just_making(make):
+    """It is locked and has no tables yet: it is opened anew, else it might be taken for broken."""
+    ledger = make(Limit(3, 10), on_warning=pytest.fail)
+    ledger.path.parent.mkdir()
+    db = sqlite3.connect(ledger.path, isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    db.execute("CREATE TABLE other (a)")
+    assert ledger.peek() is None
+    assert ledger._connection is None
+    db.execute("ROLLBACK")
+    db.close()
+    assert ledger.take("a") == 0.0
+
+
+def test_peek_mends_nothing(make, tmp_path):
+    """A broken file or a folder that takes none is for a call to find, not for a display."""
+    ledger = make(Limit(3, 10), on_warning=pytest.fail)
+    ledger.path.parent.mkdir()
+    ledger.path.write_bytes(b"this is no database" * 100)
+    assert ledger.peek() is None
+    assert ledger.path.read_bytes().startswith(b"this is no database")
+    (tmp_path / "file").touch()
+    assert Ledger(tmp_path / "file" / "q", [Limit(3, 10)]).peek() == [(Limit(3, 10), 3)]
+    assert Ledger(tmp_path, [Limit(3, 10)]).peek() is None
+
+
 def test_files_are_private(make):
     """Folder 0700; the ledger and what SQLite keeps beside it 0600."""
     ledger = make(Limit(5, 10))

@@ -656,3 +656,60 @@ def test_the_ledger_of_the_session_is_the_one_of_the_settings(cloud, open_sessio
     ledger = open_ledger(settings, clock=clock.now)
     assert ledger.usage().limits[0].used == 1
     ledger.close()
+
+
+def test_no_more_calls_in_flight_than_jobs(cloud, open_session):
+    """However many threads ask; as many as there may be, though, on that many connections."""
+    lock, full = threading.Lock(), threading.Barrier(3, timeout=10)
+    now, most, connections = [0], [0], set()
+
+    def answer(asked):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        full.wait()  # 12 calls by threes: with fewer in flight it would break
+        with lock:
+            now[0] -= 1
+        return Said(body=[], after=lambda handler: connections.add(handler.client_address))
+
+    cloud.defaults = {f"/api/v2/{n}": answer for n in range(12)}
+    cloud.answer = _unlocked(cloud)
+    session = open_session(jobs=3)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda n: session.get_json(f"/api/v2/{n}"), range(12)))
+    assert most == [3]
+    assert len(connections) == 3
+
+
+def _unlocked(cloud):
+    """Answers that may wait for each other."""
+    locked = cloud.answer
+
+    def answer(asked):
+        found = cloud.defaults.get(asked.path)
+        return locked(asked) if found is None else found(asked)
+
+    return answer
+
+
+def test_a_call_is_counted_when_it_leaves(cloud, open_session, clock):
+    """Not while it waits for others in flight: the window of the quota would end too early."""
+    second = threading.Event()
+
+    def slow(asked):
+        second.wait(10)
+        clock.now_s += 100  # the first call takes so long
+        return Said(body=[])
+
+    cloud.defaults = {"/api/v2/1": slow, "/api/v2/2": lambda asked: Said(body=[])}
+    cloud.answer = _unlocked(cloud)
+    session = open_session(jobs=1, quota=(Limit(10, 3600),))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(session.get_json, "/api/v2/1")
+        while session.calls_used < 1:
+            time.sleep(0.001)
+        then = pool.submit(session.get_json, "/api/v2/2")
+        second.set()
+        assert (first.result(10), then.result(10)) == ([], [])
+    seen = [at.timestamp() for at in session.quota_usage().limits[0].next_free_utc]
+    assert seen[1] - seen[0] == pytest.approx(100, abs=1e-3)

@@ -13,12 +13,13 @@ import pytest
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Output, Silent
-from copper_cli.jobs.fetch import count_calls, fetch_series
+from copper_cli.jobs.fetch import count_calls, fetch_series, recall_rows
 from copper_cli.jobs.interval import SeriesRequest, download_series
 from copper_cli.plan import plan_series
 from copper_cli.records import Series
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.series import EMPTY, clip_series
+from copper_cli.write.draft import Draft
 
 PHOENIX = ZoneInfo("America/Phoenix")
 DENVER = ZoneInfo("America/Denver")
@@ -95,8 +96,11 @@ def fetch(cloud, book=None, days=YEAR, known=None, now=NOW):
     """The year's rows, and what the cloud was asked for them."""
     before = len(cloud.asked)
     plan = plan_series(*days, PHOENIX, "hour")
-    series = fetch_series(on(cloud, book, now), "m", "usage", plan, known)
-    return series, cloud.asked[before:]
+    draft = Draft()
+    if known is not None:
+        recall_rows(draft, "usage", plan, known, plan.end_s)
+    series = fetch_series(on(cloud, book, now), "m", "usage", plan, draft)
+    return clip_series(series, plan.start_s, plan.end_s), cloud.asked[before:]
 
 
 def check_year(series, days=YEAR) -> None:
@@ -109,6 +113,12 @@ def check_year(series, days=YEAR) -> None:
 @pytest.fixture
 def book(tmp_path):
     return lambda now=NOW: SpanBook(tmp_path / "spans.json", now.timestamp)
+
+
+def know(book, hours: int) -> None:
+    """Have a book hold that so many are granted and not one more."""
+    for _ in range(2):
+        book.cut("hour", hours)
 
 
 # One call where one will do
@@ -141,87 +151,86 @@ def test_a_question_never_holds_more_rows_than_memory_bears():
 # Refusals
 
 
-@pytest.mark.parametrize("limit_days", [1, 2, 7, 30, 31, 90, 100, 180, 364])
-def test_a_refused_window_is_asked_in_parts(book, limit_days):
-    """Same rows, same sum. The first run searches for at most ten calls beside those that its
-    rows need at 90 % of the limit (whole days); the second run knows, within 5 %."""
-    rows = limit_days * 24 + 1
-    cloud = PlainCloud(refuse_over=rows)
-    series, asked = fetch(cloud, book())
-    check_year(series)
-    need = -(-365 // limit_days)
-    assert len(asked) <= need / 0.9 + 10
-    again, second = fetch(cloud, book())
-    check_year(again)
-    assert len(second) <= need / 0.9 + 3
-    third, last = fetch(cloud, book())
-    check_year(third)
-    assert len(last) <= need / 0.9 + 2
+@pytest.mark.parametrize("limit", [24, 101, 499, 743, 744, 999, 2879, 4379, 8759])
+def test_a_refused_window_is_asked_in_parts(book, limit):
+    """Same rows, same sum. The first year takes eleven calls more than the fewest at most, twenty
+    years, each by a run of its own, 18 more; what is planned then are the fewest."""
+    cloud = PlainCloud(refuse_over=limit + 1)
+    runs = [fetch(cloud, book()) for _ in range(20)]
+    check_year(runs[0][0])
+    check_year(runs[-1][0])
+    fewest = -(-365 * 24 // limit)
+    assert len(runs[0][1]) <= fewest + 11
+    assert sum(len(asked) for _, asked in runs) <= 20 * fewest + 18
+    plan = plan_series(*YEAR, PHOENIX, "hour")
+    assert count_calls(on(cloud, book()), "m", "usage", plan).calls == fewest
 
 
-def test_a_month_a_call_is_found_in_nineteen_calls(book):
-    """31 days: 12 calls are needed; with the search 19, next time 12, and none is refused."""
+def test_a_month_a_call_is_found_in_seventeen_calls(book):
+    """31 days: 12 calls are needed; with the search 17, next time 12, and none is refused."""
     cloud = PlainCloud(refuse_over=745)
-    assert len(fetch(cloud, book())[1]) <= 19
+    assert len(fetch(cloud, book())[1]) <= 17
     _, asked = fetch(cloud, book())
     assert len(asked) == 12
-    assert max((end - start) // HOUR + 1 for start, end in asked) == 745
+    assert max((end - start) // HOUR + 1 for start, end in asked) <= 745
     plan = plan_series(*YEAR, PHOENIX, "hour")
     assert count_calls(on(cloud, book()), "m", "usage", plan).calls == 12
 
 
 def test_parts_begin_at_the_midnight_of_the_window_where_they_can():
-    """Whole days, so that a cloud which follows the local day gives the same buckets."""
-    _, asked = fetch(PlainCloud(refuse_over=500))
-    assert all((start - asked[0][0]) % 86400 == 0 for start, _ in asked)
+    """Where that costs no call: 20 days and 20 hours need 18 calls a year, 20 days 19, but 31 days
+    and an hour no fewer than 31 days."""
+    for limit, whole in ((745, True), (500, False)):
+        book = SpanBook(None, NOW.timestamp)
+        know(book, limit)
+        _, asked = fetch(PlainCloud(refuse_over=limit + 1), book)
+        assert len(asked) == -(-365 * 24 // limit)
+        assert all((start - asked[0][0]) % 86400 == 0 for start, _ in asked) is whole
 
 
 def test_the_limit_is_found_anew_when_the_cloud_becomes_stricter(book):
     """From 90 days to 10: the refusals cost few calls, the limit then holds."""
-    cloud = PlainCloud(refuse_over=90 * 24 + 1)
-    fetch(cloud, book())
-    cloud.set(refuse_over=10 * 24 + 1)
-    series, asked = fetch(cloud, book())
-    check_year(series)
-    assert len(asked) <= 37 / 0.9 + 10
-    series, asked = fetch(cloud, book())
-    check_year(series)
-    assert len(asked) <= 41
+    know(book(), 90 * 24)
+    cloud = PlainCloud(refuse_over=10 * 24 + 1)
+    runs = [fetch(cloud, book()) for _ in range(10)]
+    check_year(runs[0][0])
+    assert len(runs[0][1]) <= 37 + 11
+    assert sum(len(asked) for _, asked in runs) <= 10 * 37 + 18
 
 
 def test_a_more_generous_cloud_is_noticed_within_a_week(book):
-    """After seven days the whole is asked again; then there is no limit."""
-    cloud = PlainCloud(refuse_over=745)
-    fetch(cloud, book())
-    cloud.set(refuse_over=None)
-    assert len(fetch(cloud, book())[1]) >= 12
+    """After seven days a longer part is asked for; granted, the rest is asked at once, and then
+    there is no limit."""
+    know(book(), 744)
+    cloud = PlainCloud()
+    assert len(fetch(cloud, book())[1]) == 12
     later = NOW + timedelta(days=7, seconds=1)
-    assert len(fetch(cloud, book(later))[1]) == 1
+    assert len(fetch(cloud, book(later))[1]) == 2
     assert len(fetch(cloud, book(later))[1]) == 1
 
 
 def test_a_limit_that_still_holds_after_a_week_costs_one_refusal(book):
     """What was granted before is asked at once after it."""
+    know(book(), 744)
     cloud = PlainCloud(refuse_over=745)
-    for _ in range(2):
-        fetch(cloud, book())
     later = NOW + timedelta(days=7, seconds=1)
     assert len(fetch(cloud, book(later))[1]) == 13
 
 
 def test_a_meter_refused_at_any_length_teaches_nothing(book):
-    """It fails once a window of one bucket is refused (8761 rows halved: thirteen calls), and the others are asked as before."""
+    """It fails once a window of one bucket is refused (ten calls), and the others
+    are asked as before; where others were granted some, two calls tell."""
     sick = PlainCloud(always_400=True)
     with pytest.raises(BadRequestError):
         fetch(sick, book())
-    assert len(sick.asked) <= 13
-    assert book().limit("hour") is None
+    assert len(sick.asked) <= 10
     assert len(fetch(PlainCloud(), book())[1]) == 1
     well = PlainCloud(refuse_over=745)
-    for _ in range(2):
-        fetch(well, book())
+    know(book(), 744)
+    before = len(sick.asked)
     with pytest.raises(BadRequestError):
         fetch(sick, book())
+    assert len(sick.asked) == before + 2
     assert len(fetch(well, book())[1]) == 12
 
 
@@ -249,14 +258,15 @@ def test_a_cut_answer_is_continued(book, cap, registers, sum_of_rows):
     assert len(asked) == bound
     again, asked = fetch(cloud, book())
     check_year(again)
-    assert len(asked) <= -(-365 // max(1, (cap - 1) // 24)) if cap > 24 else bound
+    assert len(asked) == bound
 
 
 def test_a_cut_is_remembered_and_met(book):
-    """After three equal lengths the next run asks for what it gets: 31 days, each whole."""
+    """After two equal lengths the next run asks for what it gets: 31 days, each whole."""
     cloud = PlainCloud(cap=745)
     fetch(cloud, book())
-    assert book().limit("hour") == 745
+    plan = plan_series(*YEAR, PHOENIX, "hour")
+    assert count_calls(on(cloud, book()), "m", "usage", plan).calls == 12
     _, asked = fetch(cloud, book())
     assert {(end - start) // HOUR + 1 for start, end in asked[:-1]} == {745}
 
@@ -268,12 +278,11 @@ def test_a_cut_limit_that_changes_is_learned_anew(book, sum_of_rows):
     fetch(cloud, book())
     cloud.set(cap=241)
     check_year(fetch(cloud, book())[0])
-    assert book().limit("hour") == 241
     assert len(fetch(cloud, book())[1]) == 37
     cloud.set(cap=None)
     later = NOW + timedelta(days=7, seconds=1)
     check_year(fetch(cloud, book(later))[0])
-    assert book(later).limit("hour") is None
+    assert len(fetch(cloud, book(later))[1]) == 1
 
 
 @pytest.mark.parametrize("sum_of_rows", [True, False])
@@ -342,7 +351,7 @@ def test_data_that_end_early_cost_one_call_more(book):
     assert series.times_s[-1] == end
     assert asked == [(midnight(YEAR[0]), midnight(YEAR[1])), (end, midnight(YEAR[1]))]
     assert series.sum_energy == PlainCloud.total(midnight(YEAR[0]), end)
-    assert book().limit("hour") is None
+    assert book().expect("hour", YEAR_ROWS) == YEAR_ROWS
 
 
 def test_a_meter_with_no_row_but_the_first_is_not_asked_twice():
@@ -387,7 +396,7 @@ def test_a_row_that_comes_in_between_two_calls_is_no_limit(book):
     series, asked = fetch(cloud, book(), now=now)
     assert len(asked) == 2
     assert series.times_s[-1] == end + HOUR
-    assert book().limit("hour") is None
+    assert book().expect("hour", YEAR_ROWS) == YEAR_ROWS
 
 
 # Going on from rows known before
@@ -399,13 +408,14 @@ def test_known_rows_are_not_asked_again():
     half = midnight(date(2022, 7, 1))
     cloud = PlainCloud()
     known = clip_series(whole, 0, half)
-    series, asked = fetch(cloud, known=known)
+    series, asked = fetch(cloud, known=[known])
     check_year(series)
     assert asked == [(half, midnight(YEAR[1]))]
 
 
 def test_a_known_gap_is_asked_again():
-    """A sum over unknown rows would be a part that passes for the whole."""
+    """A sum over unknown rows would be a part that passes for the whole; what comes before the
+    piece with the gap stands."""
     whole, _ = fetch(PlainCloud())
     known = clip_series(whole, 0, midnight(date(2022, 7, 1)))
     known = Series(
@@ -413,22 +423,28 @@ def test_a_known_gap_is_asked_again():
         known.power, known.value, known.actual, None,
     )  # fmt: skip
     cloud = PlainCloud()
-    series, asked = fetch(cloud, known=known)
+    series, asked = fetch(cloud, known=[known])
     check_year(series)
     assert asked == [(midnight(YEAR[0]), midnight(YEAR[1]))]
+    february = midnight(date(2022, 2, 1))
+    pieces = [clip_series(whole, 0, february), clip_series(known, february + 1, known.times_s[-1])]
+    pieces[1].energy[50] = None
+    series, asked = fetch(cloud, known=pieces)
+    check_year(series)
+    assert asked == [(february, midnight(YEAR[1]))]
 
 
 def test_all_is_known():
     """No call; nor where nothing of it is known anything but the usual."""
     whole, _ = fetch(PlainCloud())
-    series, asked = fetch(PlainCloud(), known=whole)
+    series, asked = fetch(PlainCloud(), known=[whole])
     check_year(series)
     assert asked == []
-    series, asked = fetch(PlainCloud(), known=EMPTY)
+    series, asked = fetch(PlainCloud(), known=[])
     check_year(series)
     assert len(asked) == 1
     early = clip_series(whole, 0, midnight(YEAR[0]))
-    assert len(fetch(PlainCloud(), known=early)[1]) == 1
+    assert len(fetch(PlainCloud(), known=[early])[1]) == 1
 
 
 # Against the local cloud

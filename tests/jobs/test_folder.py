@@ -14,7 +14,14 @@ from copper_cli.cloud import parse
 from copper_cli.config import Limit
 from copper_cli.errors import UsageError
 from copper_cli.jobs.context import Context, Silent
-from copper_cli.jobs.fleet import Zones, choose, padded_postal_code, read_zone, sort_premises
+from copper_cli.jobs.fleet import (
+    Zones,
+    choose,
+    fetch_meters_and_zones,
+    padded_postal_code,
+    read_zone,
+    sort_premises,
+)
 from copper_cli.jobs.outcome import limit_text
 from copper_cli.sandbox import Sandbox, SandboxConfig
 
@@ -64,10 +71,15 @@ class Client:
 
     def __init__(self, location: str | None) -> None:
         self.location = location
-        self.lists = 0
+        self.lists: list[str] = []
+
+    def fetch_meters(self, *, with_history: bool) -> list[Any]:
+        assert not with_history
+        self.lists.append("meters")
+        return meters("12:1")
 
     def fetch_premises(self) -> list[Any]:
-        self.lists += 1
+        self.lists.append("premises")
         return parse.parse_premises([{"id": "p", "timezone": None}], with_users=False)
 
     def fetch_timezone(self, meter_id: str) -> str | None:
@@ -81,18 +93,21 @@ def context(make_context: Callable[..., Context]) -> Iterator[Context]:
 
 
 def test_zones(context: Context) -> None:
-    """Forced, else the premise's, else the location's, else a usage error."""
-    (meter,) = meters("12:1")
+    """Forced, else the premise's, else the location's, else a usage error. A forced zone needs
+    no premises."""
     client = Client("Asia/Kolkata")
     context = replace(context, client=client)  # type: ignore[arg-type]
-    assert Zones(context, ZoneInfo("UTC")).of(meter).key == "UTC"
-    assert client.lists == 0
-    zones = Zones(context, None)
+    (meter,), zones = fetch_meters_and_zones(context, ZoneInfo("UTC"))
+    assert zones.of(meter).key == "UTC"
+    assert client.lists == ["meters"]
+    (meter,), zones = fetch_meters_and_zones(context, None)
     assert [zones.of(meter).key, zones.of(meter).key] == ["Asia/Kolkata"] * 2
-    assert client.lists == 1
+    assert client.lists == ["meters", "meters", "premises"]
+    known = parse.parse_premises([{"id": "p", "timezone": "Asia/Tokyo"}], with_users=False)
+    assert Zones(context, premises=known).of(meter).key == "Asia/Tokyo"
     context = replace(context, client=Client(None))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"no time zone of meter 12:1; give --timezone\."):
-        Zones(context, None).of(meter)
+        Zones(context).of(meter)
 
 
 def test_premises_without_a_date_come_last() -> None:
@@ -137,4 +152,3 @@ def test_nobody_watches() -> None:
     watcher.start("meters", 3)
     watcher.advance()
     watcher.say("x")
-    watcher.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from copper_cli.jobs.grid import (
     estimate_grid_readings,
     list_grid_latest,
 )
+from copper_cli.records import GridSeries, Window
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
@@ -134,6 +136,100 @@ def test_a_long_range_takes_several_calls(
         assert len(text.splitlines()) == 1 + 30 * 96
     again = estimate_grid_readings(make_context(cloud), request, output)
     assert (again.facts["kept"], again.facts["to_ask"]) == (3, 0)
+
+
+MONTH = GridRequest(DAY, DAY + timedelta(days=29))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+
+
+def asked(cloud: Sandbox) -> list[str]:
+    return [r.query for r in cloud.log if r.path.endswith("grid/readings") and r.status == 200]
+
+
+def test_a_range_that_fails_half_way_is_taken_up_there(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """The second of three calls is refused: the next run makes the last two, and the folder ends
+    as if nothing had happened."""
+    whole = Output(tmp_path / "whole")
+    download_grid_readings(make_context(cloud), MONTH, whole)
+    output = Output(tmp_path / "o")
+    cloud.faults.add(Fault.parse("status=418,path=grid/readings,skip=1,times=1"))
+    first = download_grid_readings(make_context(cloud), MONTH, output)
+    assert len(first.facts["failed"]) == 5
+    assert files(output.folder) == {}
+    before = len(asked(cloud))
+    second = download_grid_readings(make_context(cloud), MONTH, output)
+    assert second.facts["failed"] == []
+    assert len(asked(cloud)) - before == 2
+    assert files(output.folder) == files(whole.folder)
+    assert not list(output.folder.glob(".*.draft"))
+
+
+def test_what_may_still_come_in_is_asked_again(
+    make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """Of a range up to today the last call may lack what gateways send late."""
+    now = datetime(2022, 2, 19, 12, tzinfo=UTC)  # within the third call's days
+    with Sandbox(SandboxConfig(quota=None, now=now, premises=4, zones=ZONES)) as cloud:
+        output = Output(tmp_path / "o")
+        cloud.faults.add(Fault.parse("status=418,path=grid/readings,skip=2,times=1"))
+        assert download_grid_readings(make_context(cloud), MONTH, output).facts["failed"]
+        before = len(asked(cloud))
+        assert not download_grid_readings(make_context(cloud), MONTH, output).facts["failed"]
+        assert len(asked(cloud)) - before == 1
+        before = len(asked(cloud))
+        download_grid_readings(make_context(cloud), MONTH, output)
+        assert len(asked(cloud)) - before == 3
+
+
+@pytest.mark.parametrize("days", [1, 5, 12])
+def test_a_long_span_that_is_refused_is_asked_in_parts(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path, days: int
+) -> None:
+    """The same files; the next run knows the limit well enough, and --dry-run promises no less
+    than it needs."""
+    download_grid_readings(make_context(cloud), MONTH, Output(tmp_path / "whole"))
+    config = SandboxConfig(
+        quota=None, now=NOW, premises=4, zones=ZONES, max_span={"grid": f"{days}d"}
+    )
+    with Sandbox(config) as strict:
+        output = Output(tmp_path / "first")
+        table = download_grid_readings(make_context(strict), MONTH, output)
+        assert table.facts["failed"] == []
+        assert files(output.folder) == files(tmp_path / "whole")
+        fewest = -(-31 // days)  # 30 days, and most of one more between the zones' midnights
+        again = Output(tmp_path / "second")
+        estimate = estimate_grid_readings(make_context(strict), MONTH, again)
+        table = download_grid_readings(make_context(strict), MONTH, again)
+        used = table.facts["calls"] - 2
+        assert fewest <= used <= fewest * 2
+        assert used <= estimate.facts["calls"] + 1  # one try for more
+        assert files(again.folder) == files(tmp_path / "whole")
+
+
+def test_no_answer_is_held_while_the_next_is_asked(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A day of a large fleet is large: memory must not grow with the days."""
+    context = make_context(cloud)
+    ask, held = context.client.fetch_grid_readings, []
+
+    def watch(window: Window, **filters: str | None) -> dict[str, GridSeries]:
+        alive = [one for one in gc.get_objects() if type(one) is GridSeries]
+        held.append(sum(len(one.times_us) > 9 for one in alive))
+        return ask(window, **filters)
+
+    monkeypatch.setattr(context.client, "fetch_grid_readings", watch)
+    gc.collect()
+    download_grid_readings(context, MONTH, Output(tmp_path))
+    assert held == [0, 0, 0]
 
 
 def test_latest_of_mixed_zones(cloud: Sandbox, make_context: Callable[..., Context]) -> None:

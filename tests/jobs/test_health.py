@@ -122,7 +122,9 @@ def report(make_context: Callable[..., Context]) -> Iterator[Callable[..., list[
                 fetch_premises=lambda: parse.parse_premises(premises, with_users=False),
                 fetch_meters=lambda with_history: parse.parse_meters(meters),
                 fetch_gateways=lambda: parse.parse_gateways(gateways),
-                fetch_gateway_histories=lambda: parse.parse_histories(histories or []),
+                fetch_gateway_histories=lambda: {
+                    one.id: one.changes for one in parse.parse_histories(histories or [])
+                },
             )
             made = Context(
                 client=client,  # type: ignore[arg-type]

@@ -25,8 +25,8 @@ from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
 from copper_cli.jobs.context import CallCounter, Context, Output, Silent
 from copper_cli.jobs.interval import SeriesRequest, download_series
-from copper_cli.records import Table
 from copper_cli.sandbox import Sandbox
+from copper_cli.table import Table
 
 NOW = datetime(2021, 2, 1, 7, 0, tzinfo=UTC)
 UNLIMITED = (Limit(1_000_000, 3600),)
@@ -249,7 +249,9 @@ def _environ(request: requests.PreparedRequest) -> dict[str, Any]:
 def in_process(monkeypatch: Any, cloud: Sandbox) -> None:
     """From now on every session asks this cloud without a socket."""
 
-    def make_session(timeout_s: float, session: requests.Session | None = None) -> requests.Session:
+    def make_session(
+        timeout_s: float, session: requests.Session | None = None, *, connections: int = 1
+    ) -> requests.Session:
         session = session or requests.Session()
         session.mount("http://", InProcess(cloud.application))
         return session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import pairwise
 from math import ceil
@@ -19,7 +19,7 @@ from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.fetch import fetch_series
-from copper_cli.plan import BUCKET_S, SeriesPlan, plan_series, split_window
+from copper_cli.plan import BUCKET_S, SeriesPlan, plan_series
 from copper_cli.records import Series, Window
 from copper_cli.series import join_windows, merge_series
 
@@ -209,21 +209,3 @@ def test_any_limit_gives_the_series_of_no_limit(
         assert all(energy is None for energy in series.energy[filled:])
         assert series.sum_energy == pytest.approx(used, abs=1e-6)
         assert client.calls - before <= 2.5 * fewest + 24
-
-
-@laws
-@given(
-    span=st.integers(1, 5000),
-    rows=st.integers(2, 300),
-    granularity=st.sampled_from(["hour", "fifteenminute", "minute", "day"]),
-)
-def test_parts_of_a_window_cover_it_without_a_gap(span: int, rows: int, granularity: str) -> None:
-    """Parts meet, lie on bucket boundaries, and none holds more rows than it may."""
-    step = timedelta(seconds=BUCKET_S[granularity])
-    start = datetime(2021, 1, 1, 7, tzinfo=UTC)
-    window = Window(start, start + span * step)
-    parts = split_window(window, granularity, rows)
-    assert (parts[0].start_utc, parts[-1].end_utc) == (window.start_utc, window.end_utc)
-    assert all(a.end_utc == b.start_utc for a, b in pairwise(parts))
-    assert all((part.end_utc - part.start_utc) / step + 1 <= rows for part in parts)
-    assert all((part.start_utc - start) % step == timedelta() for part in parts)

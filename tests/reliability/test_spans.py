@@ -15,7 +15,7 @@ import pytest
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Silent
-from copper_cli.jobs.fetch import fetch_series
+from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.plan import BUCKET_S, plan_series
 from copper_cli.records import Series, Window
@@ -103,55 +103,127 @@ def test_rows_and_sum_equal_those_of_a_cloud_without_limit(
 
 
 class Thin:
-    """A client whose cloud grants so many seconds a call, and whose every bucket holds 1.0."""
+    """A client whose cloud grants so many buckets a call, or brings so many rows, and whose every
+    bucket holds 1.0; some of its meters are refused whatever is asked."""
 
-    def __init__(self, longest_s: int) -> None:
+    def __init__(
+        self, *, refused: int = 1 << 40, rows: int = 1 << 40, sick: frozenset[str] = frozenset()
+    ) -> None:
         self.calls = 0
-        self._longest_s = longest_s
+        self._refused, self._rows, self._sick = refused, rows, sick
         self._lock = threading.Lock()
 
     def fetch_series(self, meter_id: str, kind: str, window: Window, granularity: str) -> Series:
         with self._lock:
             self.calls += 1
+        step_s = BUCKET_S[granularity]
         start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
-        if end_s - start_s > self._longest_s:
+        if meter_id in self._sick or end_s - start_s > self._refused * step_s:
             raise BadRequestError("too long")
-        times = range(start_s, end_s + 1, BUCKET_S[granularity])
+        times = range(start_s, end_s + 1, step_s)[: self._rows]
         ones = [1.0] * len(times)
         return Series(times, ones, ones, ones, ones, len(times) - 1.0)
 
+    def is_series_cached(self, *question: Any) -> bool:
+        return False
 
-@pytest.mark.parametrize("jobs", [1, 4])
-@pytest.mark.parametrize(("granularity", "days", "fewest"), [("hour", 31, 12), ("day", 100, 4)])
-def test_a_year_takes_hardly_more_calls_than_it_must(
-    tmp_path: Path, clock: Clock, granularity: str, days: int, fewest: int, jobs: int
-) -> None:
-    """1,000 meters over a year: finding the cloud's limit out costs a few calls in all, not some
-    for each meter, so that they stay within 2 % of the fewest; the next run knows the limit."""
-    clock.set(AFTER)
-    client = Thin(days * 86400)
-    start, end = date(2021, 1, 1), date(2022, 1, 1)
-    plan = plan_series(start, end, ZoneInfo("America/Phoenix"), granularity)
-    rows = 8761 if granularity == "hour" else 366
 
-    def run(meters: int) -> float:
-        before = client.calls
-        context = Context(
-            client=cast(Any, client),
+class Fleet:
+    """Meters of one zone that are asked for one range; their runs share what was learned."""
+
+    def __init__(
+        self, client: Thin, folder: Path, clock: Clock, granularity: str, days: tuple[date, date]
+    ) -> None:
+        self._client, self._folder, self._clock = client, folder, clock
+        self._plan = plan_series(*days, ZoneInfo("America/Phoenix"), granularity)
+        self._rows = (self._plan.end_s - self._plan.start_s) // BUCKET_S[granularity] + 1
+        clock.set(AFTER)
+
+    def context(self) -> Context:
+        return Context(
+            client=cast(Any, self._client),
             session=cast(Any, None),
-            spans=SpanBook(tmp_path / "spans.json", clock.now),
-            now=clock.now,
-            sleep=clock.sleep,
+            spans=SpanBook(self._folder / "spans.json", self._clock.now),
+            now=self._clock.now,
+            sleep=self._clock.sleep,
             progress=Silent(),
         )
-        results = run_parallel(
-            range(meters), lambda one: fetch_series(context, str(one), "usage", plan), jobs
-        )
-        for _, result in results:
-            series = result()
-            assert len(series.times_s) == rows
-            assert series.sum_energy == rows - 1
-        return (client.calls - before) / (fewest * meters)
 
-    assert run(1000) <= 1.02
-    assert run(10) <= 1.02
+    def run(self, meters: int, jobs: int) -> int:
+        """The calls of a run that brings every row of all that are not sick."""
+        before, context = self._client.calls, self.context()
+        results = run_parallel(
+            range(meters), lambda one: fetch_series(context, str(one), "usage", self._plan), jobs
+        )
+        for one, result in results:
+            try:
+                series = result()
+            except BadRequestError:
+                assert str(one) in self._client._sick
+                continue
+            assert len(series.times_s) == self._rows
+            assert series.sum_energy == self._rows - 1
+        return self._client.calls - before
+
+    def planned(self) -> int:
+        """The calls that a dry run tells for a meter."""
+        return count_calls(self.context(), "one", "usage", self._plan).calls
+
+
+YEAR = (date(2021, 1, 1), date(2022, 1, 1))
+DAYS = [3, 7, 30, 31, 60, 75, 90, 121, 122, 182, 183, 364]
+"""Limits of a year of days; a call may bring 121 days, a third of the year 122."""
+HOURS = [24, 101, 499, 743, 744, 999, 2879, 4379]
+"""Limits of a year of hours; 31 days are 744."""
+
+
+@pytest.mark.parametrize("jobs", [1, 8])
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize(
+    ("granularity", "longest", "meters"),
+    [
+        ("day", 1, 100),
+        *(("day", days, 1000) for days in DAYS),
+        *(("hour", hours, 100) for hours in HOURS),
+    ],
+)
+def test_a_year_takes_hardly_more_calls_than_it_must(
+    tmp_path: Path,
+    clock: Clock,
+    granularity: str,
+    longest: int,
+    meters: int,
+    refuses: bool,
+    jobs: int,
+) -> None:
+    """Whatever the limit is, and whether a call beyond it is refused or brings fewer rows: a
+    thousand meters, or a hundred, stay within 2 % of the fewest calls, finding out included. A
+    later run spends the fewest, and so says its plan."""
+    client = Thin(refused=longest) if refuses else Thin(rows=longest + 1)
+    fleet = Fleet(client, tmp_path, clock, granularity, YEAR)
+    fewest = -(-(365 if granularity == "day" else 8760) // longest)
+    assert fleet.run(meters, jobs) <= 1.02 * fewest * meters + (12 if meters < 1000 else 0)
+    assert fleet.planned() == fewest
+    assert fleet.run(10, jobs) <= 1.02 * fewest * 10
+
+
+@pytest.mark.parametrize("jobs", [1, 8])
+def test_two_days_of_minutes_are_not_asked_by_days(tmp_path: Path, clock: Clock, jobs: int) -> None:
+    """2,880 rows reach over a minute less than two days: a week takes 4 calls, not 7."""
+    days = (date(2021, 3, 1), date(2021, 3, 8))
+    fleet = Fleet(Thin(refused=2879), tmp_path, clock, "minute", days)
+    assert fleet.run(100, jobs) <= 4 * 100 + 20
+    assert fleet.planned() == 4
+
+
+@pytest.mark.parametrize("jobs", [1, 8])
+def test_meters_that_are_always_refused_cost_a_few_calls_each(
+    tmp_path: Path, clock: Clock, jobs: int
+) -> None:
+    """The first and nine more of a hundred, a call may bring 31 days: the others take their 12,
+    and the sick three at most once the limit is found, whoever asks first."""
+    sick = frozenset(str(n) for n in range(0, 100, 10))
+    fleet = Fleet(Thin(refused=744, sick=sick), tmp_path, clock, "hour", YEAR)
+    assert fleet.run(100, jobs) <= 90 * 12 + 10 * 3 + 25
+    assert fleet.planned() == 12
+    assert fleet.run(100, jobs) <= 90 * 12 + 10 * 3

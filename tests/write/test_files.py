@@ -19,6 +19,7 @@ from copper_cli.write.files import (
     check_name,
     digest_file,
     make_folder,
+    renew_whole,
     safe_name,
     sync_folder,
     write_whole,
@@ -353,3 +354,15 @@ def test_partial_writes_are_continued():
     files._write_all(slow, b"hello")
     assert slow.taken == b"hello"
     assert hashlib.sha256(slow.taken).hexdigest() == HELLO_SHA256
+
+
+def test_a_file_that_holds_the_text_is_left(tmp_path):
+    """Not even its times change; any other content, or none, is replaced."""
+    path = tmp_path / "new" / "a.csv"
+    renew_whole(path, "\u00e9\r\n")
+    inode = path.stat().st_ino
+    renew_whole(path, "\u00e9\r\n")
+    assert path.stat().st_ino == inode
+    for text in ("\u00e9\n", "", "\u00e9\r\n\r\n"):
+        renew_whole(path, text)
+        assert path.read_bytes() == text.encode()

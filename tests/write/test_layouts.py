@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copper_cli.records import GridReading, Reading, Series
+from copper_cli.records import GridSeries, Reading, Series
 from copper_cli.write.layouts import (
     LAYOUTS,
     SeriesFile,
@@ -244,13 +244,15 @@ def test_readings_name_no_unit_that_nobody_knows(meter_type, uom, actual, normal
 
 
 def test_grid_is_the_reference_file():
-    """Volts and hertz by local time, ascending, without an offset."""
-    rows = [
-        GridReading("17e14b2eeba1", None, datetime(2022, 1, 20, 7, 17, tzinfo=UTC), 119.19, None),
-        GridReading("17e14b2eeba1", None, datetime(2022, 1, 20, 7, 2, tzinfo=UTC), 118.85, 59.989),
+    """Volts and hertz by local time without an offset, a part of a second where there is one."""
+    at = int(datetime(2022, 1, 20, 7, 2, tzinfo=UTC).timestamp()) * 1_000_000
+    pieces = [
+        GridSeries([at], [118.85], [59.989]),
+        GridSeries([at + 900_000_000, at + 900_250_000], [119.19, 7], [None, 60]),
     ]
-    assert "".join(render_grid("17e14b2eeba1", "America/Denver", rows)) == (
+    assert "".join(render_grid("17e14b2eeba1", "America/Denver", pieces)) == (
         "Gateway ID,Timestamp,Voltage,Frequency\r\n"
         "17e14b2eeba1,2022-01-20 00:02:00,118.85,59.989\r\n"
         "17e14b2eeba1,2022-01-20 00:17:00,119.19,\r\n"
+        "17e14b2eeba1,2022-01-20 00:17:00.250000,7,60\r\n"
     )

@@ -479,7 +479,7 @@ class TestUnchanged:
         assert check(path) == "complete"
         assert read == [path / NAME]
 
-    @pytest.mark.parametrize("text", ["", "[]", '{"07_1.usage.csv": 5}', "\x00"])
+    @pytest.mark.parametrize("text", ["", "[]", '{"07_1.usage.csv": 5}', "\x00", "[" * 100_000])
     def test_stamps_that_cannot_be_read_cost_only_time(self, path, text):
         """They save reading, nothing else."""
         put(path)

@@ -1,0 +1,162 @@
+"""A finished folder asked for again: nothing is asked but the lists, nothing is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+
+from copper_cli.jobs.context import Context, Output
+from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
+from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
+from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
+from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
+from copper_cli.sandbox import Sandbox, SandboxConfig
+
+NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
+FIRST, LAST = date(2021, 3, 1), date(2021, 3, 3)
+DUMP = DumpRequest("foo", FIRST, LAST, "hour", None, "plain")
+USAGE = SeriesRequest("usage", FIRST, LAST, "hour")
+READINGS = ReadingsRequest(FIRST, LAST)
+JOBS: dict[str, tuple[Any, Any, Any]] = {
+    "usage": (download_series, estimate_series, USAGE),
+    "readings": (download_readings, estimate_readings, READINGS),
+    "grid": (download_grid_readings, estimate_grid_readings, GridRequest(FIRST, LAST)),
+    "dump": (dump_days, estimate_dump, DUMP),
+}
+
+
+@pytest.fixture
+def cloud() -> Iterator[Sandbox]:
+    with Sandbox(SandboxConfig(quota=None, now=NOW, premises=2)) as found:
+        yield found
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """What tells that a file was written: by another inode, or at another time."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".copper.lock"
+    }
+
+
+def edit(path: Path) -> None:
+    """Another content of the same size, at a later time."""
+    text = path.read_text()
+    path.write_text(text[:-3] + ("8" if text[-3] != "8" else "9") + text[-2:])
+    later_ns = path.stat().st_mtime_ns + 1_000_000
+    os.utime(path, ns=(later_ns, later_ns))
+
+
+@pytest.mark.parametrize("command", JOBS)
+def test_nothing_is_written_again(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path, command: str
+) -> None:
+    """Neither a file nor a book nor a bundle, by the run or by a dry run: two calls for the lists
+    each, and the same table."""
+    download, estimate, request = JOBS[command]
+    out = tmp_path / "out"
+    first = download(make_context(cloud), request, Output(out))
+    before = stamps(out)
+    since = cloud.calls
+    assert download(make_context(cloud), request, Output(out)).rows == first.rows
+    assert estimate(make_context(cloud), request, Output(out)).facts["to_ask"] == 0
+    assert cloud.calls - since == 2 * 2
+    assert stamps(out) == before
+
+
+@pytest.mark.parametrize("command", ["usage", "readings", "dump"])
+def test_an_estimate_looks_only_for_what_is_open(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    """The cache is asked about the one meter whose file is gone, not about those that are done."""
+    download, estimate, request = JOBS[command]
+    out = tmp_path / "out"
+    download(make_context(cloud, use_cache=True), request, Output(out))
+    next(path for path in sorted(out.rglob("*.csv")) if path.name[:2].isdigit()).unlink()
+    context = make_context(cloud, use_cache=True)
+    looked: list[str] = []
+    real = context.session.is_cached
+
+    def is_cached(path: str, *rest: Any) -> bool:
+        looked.append(path)
+        return real(path, *rest)
+
+    monkeypatch.setattr(context.session, "is_cached", is_cached)
+    facts = estimate(context, request, Output(out)).facts
+    assert len(looked) == 1
+    assert (facts["calls"], facts["kept"], facts["cached"]) == (4, 3, 1)
+
+
+class TestBundles:
+    def bundle(self, out: Path) -> Path:
+        (found,) = out.glob("*.zip")
+        return found
+
+    def test_a_changed_file_is_fetched_and_bundled_anew(
+        self, cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+    ) -> None:
+        """As if nobody had touched it: the same ZIP, but another file on the disk."""
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        bundle = self.bundle(tmp_path)
+        content, inode = bundle.read_bytes(), bundle.stat().st_ino
+        edit(next((tmp_path / "foo/2021-03-02").glob("07*.csv")))
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        assert bundle.read_bytes() == content
+        assert bundle.stat().st_ino != inode
+
+    def test_a_file_of_an_earlier_dump_goes_as_it_is(
+        self, cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+    ) -> None:
+        """A day that this run does not ask for is bundled with what somebody made of it."""
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        later = replace(DUMP, start=LAST)
+        dump_days(make_context(cloud), later, Output(tmp_path))
+        edited = next((tmp_path / "foo/2021-03-01").glob("07*.csv"))
+        edit(edited)
+        dump_days(make_context(cloud), later, Output(tmp_path))
+        with ZipFile(self.bundle(tmp_path)) as bundle:
+            assert bundle.read(f"foo/2021-03-01/{edited.name}") == edited.read_bytes()
+
+    @pytest.mark.parametrize("damage", ["gone", "changed"])
+    def test_a_bundle_that_is_not_as_it_was_is_made_anew(
+        self,
+        cloud: Sandbox,
+        make_context: Callable[..., Context],
+        tmp_path: Path,
+        damage: str,
+    ) -> None:
+        """Whatever became of it."""
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        bundle = self.bundle(tmp_path)
+        content = bundle.read_bytes()
+        if damage == "gone":
+            bundle.unlink()
+        else:
+            bundle.write_bytes(content[:-1] + b"x")
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        assert bundle.read_bytes() == content
+
+    def test_a_summary_that_was_changed_is_put_right(
+        self, cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+    ) -> None:
+        """It is made from what the manifest says, in the folder and in the ZIP."""
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        content = self.bundle(tmp_path).read_bytes()
+        summary = tmp_path / "foo/2021-03-02/meter_summary.csv"
+        before = summary.read_bytes()
+        edit(summary)
+        dump_days(make_context(cloud), DUMP, Output(tmp_path))
+        assert summary.read_bytes() == before
+        assert self.bundle(tmp_path).read_bytes() == content

@@ -1,0 +1,189 @@
+"""Downloads of more rows than one call may bring: never held whole, and the same files."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from copper_cli.jobs import fetch
+from copper_cli.jobs.context import Context, Output
+from copper_cli.jobs.dump import DumpRequest, dump_days
+from copper_cli.jobs.interval import SeriesRequest, download_series
+from copper_cli.records import Series
+from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
+from copper_cli.write import reread
+
+FEW_ROWS = 100
+"""What one call may bring here: four days of hours are 97 rows."""
+NOW = datetime(2022, 4, 20, 12, 30, tzinfo=UTC)
+SPRING = SeriesRequest("usage", date(2022, 3, 1), date(2022, 4, 1), "hour", baseline=True)
+"""31 days over a clock change: eight calls of four whole days and less."""
+
+
+@pytest.fixture
+def cloud() -> Iterator[Sandbox]:
+    with Sandbox(SandboxConfig(premises=2, quota=None, max_age=0, now=NOW)) as found:
+        yield found
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on a call brings few rows, and files are read back in small pieces."""
+
+    def cut() -> None:
+        monkeypatch.setattr(fetch, "MAX_ROWS", FEW_ROWS)
+        monkeypatch.setattr(reread, "_PIECE_ROWS", 60)
+
+    return cut
+
+
+def cells(path: Path) -> list[list[str]]:
+    with path.open(newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def assert_alike(found: Path, expected: Path) -> None:
+    """The same files with the same rows; sums that were added up differ in the last digits."""
+    names = sorted(str(p.relative_to(expected)) for p in expected.rglob("*.csv"))
+    assert sorted(str(p.relative_to(found)) for p in found.rglob("*.csv")) == names
+    assert names
+    for name in names:
+        for ours, theirs in zip(cells(found / name), cells(expected / name), strict=True):
+            if ours != theirs:
+                changed = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
+                for a, b in changed:
+                    assert float(a) == pytest.approx(float(b), abs=2e-3)
+                assert len(changed) <= 2
+                assert "result__" not in ours[0]
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "plain"])
+@pytest.mark.parametrize("step", [None, 3])
+def test_many_calls_give_the_file_of_one(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    short: Callable[[], None],
+    tmp_path: Path,
+    layout: Any,
+    step: int | None,
+) -> None:
+    """In every layout, with its baseline beside it, row by row; and no draft is left."""
+    request = replace(SPRING, layout=layout, baseline=layout != "plain", step_days=step)
+    download_series(make_context(cloud), replace(request, step_days=None), Output(tmp_path / "one"))
+    short()
+    calls = cloud.calls
+    table = download_series(make_context(cloud, jobs=4), request, Output(tmp_path / "many"))
+    kinds = 1 if layout == "plain" else 2
+    assert cloud.calls - calls == 2 + len(table.rows) * kinds * (11 if step else 8)
+    assert_alike(tmp_path / "many", tmp_path / "one")
+    assert not list((tmp_path / "many").glob(".*.draft"))
+
+
+def test_rows_to_come_are_added_to_a_long_file(
+    cloud: Sandbox, make_context: Callable[..., Context], short: Callable[[], None], tmp_path: Path
+) -> None:
+    """What the file holds is read back in pieces and not asked for again."""
+    short()
+    early = SimpleNamespace(now_s=datetime(2022, 3, 20, 12, 30, tzinfo=UTC).timestamp())
+    early.now, early.sleep = lambda: early.now_s, time.sleep
+    with Sandbox(
+        SandboxConfig(premises=2, quota=None, max_age=0),
+        clock=lambda: datetime.fromtimestamp(early.now_s, UTC),
+    ) as growing:
+        first = download_series(
+            make_context(growing, clock=early), SPRING, Output(tmp_path / "grown")
+        )
+        assert first.facts["to_come"] > 200
+        early.now_s = NOW.timestamp()
+        asked = len(growing.log)
+        second = download_series(
+            make_context(growing, clock=early), SPRING, Output(tmp_path / "grown")
+        )
+        assert second.facts["to_come"] == 0
+        starts = [r.query for r in list(growing.log)[asked:] if "start=" in r.query]
+        assert starts
+        assert all("start=2022-03-2" in s or "start=2022-03-3" in s for s in starts)
+    download_series(make_context(cloud), SPRING, Output(tmp_path / "once"))
+    assert_alike(tmp_path / "grown", tmp_path / "once")
+
+
+def test_a_long_dump_is_cut_into_the_same_days(
+    cloud: Sandbox, make_context: Callable[..., Context], short: Callable[[], None], tmp_path: Path
+) -> None:
+    """Each day from the calls that hold it, over their seams."""
+    request = DumpRequest("d", date(2022, 3, 9), date(2022, 3, 20), "hour", None, "rows")
+    dump_days(make_context(cloud), request, Output(tmp_path / "one"))
+    short()
+    dump_days(make_context(cloud), request, Output(tmp_path / "many"))
+    assert_alike(tmp_path / "many", tmp_path / "one")
+    assert not list((tmp_path / "many").rglob(".*.draft"))
+
+
+def test_no_answer_is_held_while_the_next_is_asked(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    short: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came lies in the draft by then, where a kill cannot reach it."""
+    short()
+    context = make_context(cloud)
+    ask, held, drafts = context.client.fetch_series, [], []
+
+    def watch(*question: Any) -> Series:
+        alive = [one for one in gc.get_objects() if type(one) is Series and len(one.times_s) > 9]
+        held.append(len(alive))
+        drafts.append(sum(path.stat().st_size for path in (tmp_path / "o").glob(".*.draft")))
+        return ask(*question)
+
+    monkeypatch.setattr(context.client, "fetch_series", watch)
+    gc.collect()
+    meter = next(iter(cloud.fleet.meters())).id
+    request = replace(SPRING, meter_ids=(meter,))
+    download_series(context, request, Output(tmp_path / "o"))
+    assert held == [0] * 16
+    assert drafts[0] == 0
+    assert all(later > before for before, later in pairwise(drafts))
+
+
+def test_a_draft_that_outlived_its_file_goes(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """A run was killed between the file and the draft: the next one clears up, and leaves the
+    draft of a meter alone that it was not asked for."""
+    download_series(make_context(cloud), SPRING, Output(tmp_path))
+    name = next(tmp_path.glob("*.usage.csv")).name
+    (tmp_path / f".{name}.draft").write_text("null\n")
+    (tmp_path / ".other.usage.csv.draft").write_text("null\n")
+    download_series(make_context(cloud), SPRING, Output(tmp_path))
+    assert [path.name for path in tmp_path.glob(".*.draft")] == [".other.usage.csv.draft"]
+
+
+def test_a_failed_meter_keeps_what_it_was_answered(
+    cloud: Sandbox, make_context: Callable[..., Context], short: Callable[[], None], tmp_path: Path
+) -> None:
+    """The fourth of eight calls is refused: the next run asks for five, and the file is that of a
+    run without a fault."""
+    short()
+    meter = next(iter(cloud.fleet.meters())).id
+    request = replace(SPRING, meter_ids=(meter,), baseline=False)
+    cloud.faults.add(Fault.parse("status=418,path=/usage,skip=3,times=1"))
+    first = download_series(make_context(cloud), request, Output(tmp_path / "o"))
+    assert len(first.facts["failed"]) == 1
+    calls = cloud.calls
+    download_series(make_context(cloud), request, Output(tmp_path / "o"))
+    assert cloud.calls - calls == 2 + 5
+    download_series(make_context(cloud), request, Output(tmp_path / "whole"))
+    name = f"{meter.replace(':', '_')}.usage.csv"
+    assert (tmp_path / "o" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
