@@ -31,7 +31,6 @@ from copper_cli.records import Meter
 from copper_cli.series import clip_series, sum_rows
 from copper_cli.table import Column, Table
 from copper_cli.write.bundle import FolderBundle
-from copper_cli.write.draft import draft_path
 from copper_cli.write.entries import read_names
 from copper_cli.write.files import check_name, renew_whole
 from copper_cli.write.layouts import Layout, render_series
@@ -167,6 +166,7 @@ def _plan(context: Context, request: DumpRequest, output: Output) -> list[_Meter
     """Each meter with one fetch of the whole range, and its files of the days."""
     check_name(request.name, "NAME")
     whole = request.whole()
+    folder = output.folder / request.name
     days = []
     for day in request.days():
         asked = request.of_day(day)
@@ -180,7 +180,7 @@ def _plan(context: Context, request: DumpRequest, output: Output) -> list[_Meter
             subject=planned.meter.id,
             windows=planned.plan.windows,
             fetch=partial(_fetch_whole, context, whole, planned),
-            cost=partial(count_meter_calls, context, whole, planned),
+            cost=partial(count_meter_calls, context, whole, planned, folder),
             parts=[file.part for file in files],
             draft=file_name,
         )
@@ -192,8 +192,7 @@ def _fetch_whole(
     context: Context, whole: SeriesRequest, planned: Planned, folder: Folder
 ) -> MeterSeries:
     """The whole range: one call costs no more than one for the days that are missing."""
-    path = draft_path(folder.path / whole.file_name(planned.meter.id))
-    return fetch_meter(context, whole, planned, open_draft(path, whole, planned))
+    return fetch_meter(context, whole, planned, open_draft(folder.path, whole, planned))
 
 
 def _day_file(

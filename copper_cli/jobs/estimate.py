@@ -27,7 +27,7 @@ class Estimate:
     total: Cost
     """All of it, were nothing there yet."""
     kept: int
-    """Calls saved by files that are already there."""
+    """Calls saved by files that are already there, and by what unfinished ones have so far."""
     done: int
     """Meters or gateways whose files are all there."""
     open: int
@@ -50,9 +50,8 @@ def estimate_files(context: Context, output: Output, jobs: Sequence[FileJob]) ->
             context.progress.advance()
         # To look for ten thousand answers takes 3 s; what is done needs none.
         cost = job.cost(not is_done)
-        if is_done:
-            kept += cost.calls
-            done += 1
+        kept += cost.calls if is_done else cost.drafted
+        done += is_done
         total += cost
     return Estimate(total, kept, done, len(jobs) - done)
 

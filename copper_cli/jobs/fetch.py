@@ -237,19 +237,36 @@ def _ask(context: Context, question: _Question, window: Window) -> Series:
 
 
 def count_calls(
-    context: Context, meter_id: str, kind: SeriesKind, plan: SeriesPlan, *, look: bool = True
+    context: Context,
+    meter_id: str,
+    kind: SeriesKind,
+    plan: SeriesPlan,
+    draft: Draft | None = None,
+    *,
+    look: bool = True,
 ) -> Cost:
     """What fetch_series would cost, by what is known of the cloud's spans; no call is made.
 
     Where it is not to `look` into the cache, none counts as cached.
     """
-    granularity, spans = plan.granularity, context.spans
-    parts = [p for w in plan.windows for p in _measure(granularity, w).plan(spans, w)]
+    question = _Question(meter_id, kind, plan.granularity, draft or Draft())
+    parts: list[Window] = []
+    drafted = 0
+    for window in plan.windows:
+        rest = window
+        while rest.start_utc < window.end_utc:
+            if known := question.recall(rest):
+                drafted += 1
+                end_utc = datetime.fromtimestamp(known.end_s, UTC)
+            else:
+                parts.append(next(_measure(plan.granularity, rest).plan(context.spans, rest)))
+                end_utc = parts[-1].end_utc
+            rest = Window(end_utc, window.end_utc)
     if (beyond := _plan_beyond(context, plan)) is not None:
         parts.append(beyond)
-    is_cached = context.client.is_series_cached
-    cached = sum(is_cached(meter_id, kind, part, granularity) for part in parts) if look else 0
-    return Cost(len(parts), cached)
+    is_cached = partial(context.client.is_series_cached, meter_id, kind)
+    cached = sum(is_cached(part, plan.granularity) for part in parts) if look else 0
+    return Cost(drafted + len(parts), cached, drafted)
 
 
 def _seconds(instant: datetime) -> int:

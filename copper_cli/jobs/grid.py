@@ -123,11 +123,9 @@ def estimate_grid_readings(context: Context, request: GridRequest, output: Outpu
     question = request.question()
     jobs = [_job(context, answers, site, question, output) for site in sites]
     estimate = estimate_files(context, output, jobs)
-    cost = answers.cost()  # the gateways share the calls: all or none
-    if estimate.open:
-        estimate = replace(estimate, total=cost)
-    else:
-        estimate = replace(estimate, total=Cost(cost.calls, 0), kept=cost.calls)
+    cost = answers.cost(estimate.open > 0)  # the gateways share the calls: all or none
+    kept = cost.drafted if estimate.open else cost.calls
+    estimate = replace(estimate, total=cost, kept=kept)
     return estimate_table(context, request.title(), "gateways", estimate)
 
 
@@ -176,26 +174,41 @@ class _Answers:
                 raise
         return _SiteReadings(site, self._draft)
 
-    def cost(self, look: bool = True) -> Cost:
-        """The calls for all gateways together; none cached where it is not to `look`."""
+    def cost(self, look: bool) -> Cost:
+        """The calls for all gateways together.
+
+        Where it is not to `look`, neither the cache nor a draft is taken to have any of it.
+        """
+        draft = self._open_draft() if look else None
+        parts: list[Window] = []
+        drafted = 0
+        rest = self._span()
+        while rest.start_utc < rest.end_utc:
+            until_utc = _recall(draft, rest) if draft else None
+            if until_utc is None:
+                parts.append(next(self._measure.plan(self._context.spans, rest)))
+            else:
+                drafted += 1
+            rest = Window(until_utc or parts[-1].end_utc, rest.end_utc)
         client, of = self._context.client, self._request
-        parts = list(self._measure.plan(self._context.spans, self._span()))
         cached = (
             client.is_grid_cached(part, premise_id=of.premise_id, gateway_id=of.gateway_id)
             for part in parts
         )
-        return Cost(len(parts), sum(cached) if look else 0)
+        return Cost(drafted + len(parts), sum(cached) if look else 0, drafted)
+
+    def _open_draft(self) -> GridDraft:
+        return GridDraft(self.path, [self._request.premise_id, self._request.gateway_id])
 
     def _fetch(self) -> GridDraft:
-        draft = GridDraft(self.path, [self._request.premise_id, self._request.gateway_id])
+        draft = self._open_draft()
         rest = self._span()
         while rest.start_utc < rest.end_utc:
-            start_s, end_s = (int(t.timestamp()) for t in (rest.start_utc, rest.end_utc))
-            until_s = draft.recall(start_s, end_s) or self._ask(draft, rest)
-            rest = Window(datetime.fromtimestamp(until_s, UTC), rest.end_utc)
+            until_utc = _recall(draft, rest) or self._ask(draft, rest)
+            rest = Window(until_utc, rest.end_utc)
         return draft
 
-    def _ask(self, draft: GridDraft, rest: Window) -> int:
+    def _ask(self, draft: GridDraft, rest: Window) -> datetime:
         """Ask for as long a part as the cloud grants; until when it goes."""
         client, of = self._context.client, self._request
         ask = partial(
@@ -206,12 +219,18 @@ class _Answers:
             attempt.grant()
         start_s, until_s = (int(t.timestamp()) for t in (part.start_utc, part.end_utc))
         draft.add(start_s, until_s, answer, settled=until_s <= self._context.now() - LATE_S)
-        return until_s
+        return part.end_utc
 
     def _span(self) -> Window:
         """From the first zone's first to the last zone's last instant; nothing without sites."""
         start = min((site.window.start_utc for site in self._sites), default=_NEVER)
         return Window(start, max((site.window.end_utc for site in self._sites), default=_NEVER))
+
+
+def _recall(draft: GridDraft, rest: Window) -> datetime | None:
+    """Until when an earlier run was answered; None where it was not."""
+    until_s = draft.recall(int(rest.start_utc.timestamp()), int(rest.end_utc.timestamp()))
+    return None if until_s is None else datetime.fromtimestamp(until_s, UTC)
 
 
 def _sites(context: Context, request: GridRequest) -> list[_Site]:

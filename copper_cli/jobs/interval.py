@@ -179,11 +179,15 @@ def fetch_meter(
 
 
 def count_meter_calls(
-    context: Context, request: SeriesRequest, planned: Planned, look: bool
+    context: Context, request: SeriesRequest, planned: Planned, folder: Path, look: bool
 ) -> Cost:
-    """What fetch_meter would cost, were nothing known; `look` as in count_calls."""
+    """What fetch_meter would cost into a folder.
+
+    Where it is not to `look`, neither the cache nor a draft is taken to have any of it.
+    """
+    draft = open_draft(folder, request, planned) if look else None
     costs = (
-        count_calls(context, planned.meter.id, kind, planned.plan, look=look)
+        count_calls(context, planned.meter.id, kind, planned.plan, draft, look=look)
         for kind in request.kinds()
     )
     return sum(costs, Cost(0, 0))
@@ -226,7 +230,7 @@ def _job(
     )
 
     def fetch(folder: Folder) -> MeterSeries:
-        draft = open_draft(draft_path(folder.path / part.name), request, planned)
+        draft = open_draft(folder.path, request, planned)
         _recall_file(draft, folder, part, request, planned)
         return fetch_meter(context, request, planned, draft)
 
@@ -234,14 +238,15 @@ def _job(
         subject=planned.meter.id,
         windows=planned.plan.windows,
         fetch=fetch,
-        cost=partial(count_meter_calls, context, request, planned),
+        cost=partial(count_meter_calls, context, request, planned, output.folder),
         parts=[part],
         draft=part.name,
     )
 
 
-def open_draft(path: Path, request: SeriesRequest, planned: Planned) -> Draft:
-    """What earlier runs were answered for a meter they could not finish."""
+def open_draft(folder: Path, request: SeriesRequest, planned: Planned) -> Draft:
+    """What earlier runs into a folder were answered for a meter they could not finish."""
+    path = draft_path(folder / request.file_name(planned.meter.id))
     return Draft(path, [planned.meter.id, request.granularity])
 
 

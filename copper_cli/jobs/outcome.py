@@ -45,10 +45,14 @@ class Cost:
     """In all."""
     cached: int
     """Of them, those that the cache answers."""
+    drafted: int = 0
+    """Of them, those that an unfinished run was answered."""
 
     def __add__(self, other: Cost) -> Cost:
         """Both together."""
-        return Cost(self.calls + other.calls, self.cached + other.cached)
+        return Cost(
+            self.calls + other.calls, self.cached + other.cached, self.drafted + other.drafted
+        )
 
 
 def summarise(

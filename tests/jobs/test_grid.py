@@ -152,8 +152,8 @@ def asked(cloud: Sandbox) -> list[str]:
 def test_a_range_that_fails_half_way_is_taken_up_there(
     cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
 ) -> None:
-    """The second of three calls is refused: the next run makes the last two, and the folder ends
-    as if nothing had happened."""
+    """The second of three calls is refused: the next run makes the last two, as --dry-run says,
+    and the folder ends as if nothing had happened."""
     whole = Output(tmp_path / "whole")
     download_grid_readings(make_context(cloud), MONTH, whole)
     output = Output(tmp_path / "o")
@@ -161,6 +161,8 @@ def test_a_range_that_fails_half_way_is_taken_up_there(
     first = download_grid_readings(make_context(cloud), MONTH, output)
     assert len(first.facts["failed"]) == 5
     assert files(output.folder) == {}
+    facts = estimate_grid_readings(make_context(cloud), MONTH, output).facts
+    assert (facts["calls"], facts["kept"], facts["to_ask"]) == (3, 1, 2)
     before = len(asked(cloud))
     second = download_grid_readings(make_context(cloud), MONTH, output)
     assert second.facts["failed"] == []

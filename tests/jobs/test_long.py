@@ -18,7 +18,7 @@ import pytest
 from copper_cli.jobs import fetch
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days
-from copper_cli.jobs.interval import SeriesRequest, download_series
+from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
 from copper_cli.records import Series
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from copper_cli.write import reread
@@ -173,14 +173,16 @@ def test_a_draft_that_outlived_its_file_goes(
 def test_a_failed_meter_keeps_what_it_was_answered(
     cloud: Sandbox, make_context: Callable[..., Context], short: Callable[[], None], tmp_path: Path
 ) -> None:
-    """The fourth of eight calls is refused: the next run asks for five, and the file is that of a
-    run without a fault."""
+    """The fourth of eight calls is refused: the next run asks for five, as --dry-run says, and
+    the file is that of a run without a fault."""
     short()
     meter = next(iter(cloud.fleet.meters())).id
     request = replace(SPRING, meter_ids=(meter,), baseline=False)
     cloud.faults.add(Fault.parse("status=418,path=/usage,skip=3,times=1"))
     first = download_series(make_context(cloud), request, Output(tmp_path / "o"))
     assert len(first.facts["failed"]) == 1
+    facts = estimate_series(make_context(cloud), request, Output(tmp_path / "o")).facts
+    assert (facts["calls"], facts["kept"], facts["to_ask"]) == (8, 3, 5)
     calls = cloud.calls
     download_series(make_context(cloud), request, Output(tmp_path / "o"))
     assert cloud.calls - calls == 2 + 5
