@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from copper_cli.records import AnySeries, GridSeries, Reading, Series, SeriesKind
@@ -28,7 +29,6 @@ _PREFIXES: dict[SeriesKind, str] = {
 }
 _CHUNK_ROWS = 4096
 _BASELINE_RESULTS = ("time", "energy", "power")
-_NO_NUMBER = {"None": "", "nan": "", "inf": "", "-inf": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +225,7 @@ def _parts(series: AnySeries) -> Iterator[Series]:
 
 def _numbers(values: Sequence[float | None]) -> list[str]:
     """Numbers as Python writes them, which is as the cloud sent them; what is none is empty."""
-    texts = list(map(repr, values))
-    if "n" not in "".join(texts):
-        return texts
-    return [_NO_NUMBER.get(text, text) for text in texts]
+    return ["" if value is None or not isfinite(value) else repr(value) for value in values]
 
 
 def _line(cells: Sequence[Any], raw_cells: bool) -> str:
