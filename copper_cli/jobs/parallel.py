@@ -44,7 +44,7 @@ def run_parallel(
         pool = ThreadPoolExecutor(threads, thread_name_prefix="copper")
         wait_for_threads = True
         try:
-            yield from _run_pool(pool, items[1:], work, 2 * jobs, stopping)
+            yield from _run_pool(pool, items[1:], work, threads, stopping)
         except KeyboardInterrupt:
             wait_for_threads = False  # they may wait for a silent server
             raise
