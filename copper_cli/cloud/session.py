@@ -151,7 +151,7 @@ class CloudSession:
     def cancel(self) -> None:
         """Ends every wait of this session within a second: its calls raise CancelledError.
 
-        For a caller that is interrupted while its threads wait for the quota.
+        Calls in flight are still answered; no other is made. For a caller that is interrupted.
         """
         self._cancelled.set()
 
@@ -253,6 +253,7 @@ class CloudSession:
             try:
                 # The call is written down when it can leave, not while others are in its way.
                 with self._in_flight:
+                    self._sleep(0)  # raises where it was cancelled meanwhile
                     self._take()
                     token = self._tokens.current()  # the wait may have outlasted it
                     answer = self._send(call, token)

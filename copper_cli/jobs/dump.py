@@ -192,7 +192,7 @@ def _fetch_whole(
     context: Context, whole: SeriesRequest, planned: Planned, folder: Folder
 ) -> MeterSeries:
     """The whole range: one call costs no more than one for the days that are missing."""
-    return fetch_meter(context, whole, planned, open_draft(folder.path, whole, planned))
+    return fetch_meter(context, whole, planned, open_draft(context, folder.path, whole, planned))
 
 
 def _day_file(

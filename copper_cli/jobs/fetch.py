@@ -42,9 +42,10 @@ class _Question:
 
     def note(self, part: Window, answer: Series, now_s: float) -> Kept:
         """Have an answer kept; for a later run too, where nothing in it can still change."""
-        settled = part.end_utc.timestamp() <= now_s - LATE_S or None not in answer.energy[1:]
-        span = _seconds(part.start_utc), _seconds(part.end_utc)
-        return self.draft.add(self.kind, *span, answer, settled=settled)
+        start_s, end_s = _seconds(part.start_utc), _seconds(part.end_utc)
+        is_whole = list(answer.times_s[-1:]) == [end_s] and None not in answer.energy[1:]
+        settled = is_whole or end_s <= now_s - LATE_S
+        return self.draft.add(self.kind, start_s, end_s, answer, settled=settled)
 
 
 def fetch_series(
@@ -82,7 +83,7 @@ def recall_rows(
     """
     if plan.granularity == "month":
         return
-    known_s = [_seconds(window.start_utc) for window in plan.windows]
+    known_s = [_known_until(draft, kind, window) for window in plan.windows]
     for piece in pieces:
         draft.save()  # no more than one piece is held
         for index, window in enumerate(plan.windows):
@@ -98,6 +99,14 @@ def recall_rows(
             last_s = end_s if last_s == end_s else rows.times_s[-1]
             draft.add(kind, start_s, last_s, replace(rows, sum_energy=total), known=True)
             known_s[index] = last_s
+
+
+def _known_until(draft: Draft, kind: SeriesKind, window: Window) -> int:
+    """How far a draft's answers go without a gap from a window's start."""
+    at_s = _seconds(window.start_utc)
+    while (known := draft.find(kind, at_s)) and at_s < known.end_s <= _seconds(window.end_utc):
+        at_s = known.end_s
+    return at_s
 
 
 def _fetch_beyond(context: Context, question: _Question, plan: SeriesPlan, last: Series) -> Series:
@@ -126,18 +135,21 @@ def _fetch_window(context: Context, question: _Question, window: Window) -> list
     answers: list[Kept] = []
     rest = window
     while rest.start_utc < window.end_utc:
-        answers.append(question.recall(rest) or _fetch_part(context, question, rest))
+        known = question.recall(rest)
+        answers += [known] if known else _fetch_part(context, question, rest)
         rest = Window(datetime.fromtimestamp(answers[-1].end_s, UTC), window.end_utc)
     return answers
 
 
-def _fetch_part(context: Context, question: _Question, rest: Window) -> Kept:
-    """The answer to a call for as much from the start of `rest` on as the cloud grants."""
+def _fetch_part(context: Context, question: _Question, rest: Window) -> list[Kept]:
+    """The answers to a call for as much from the start of `rest` on as the cloud grants.
+
+    Several where it brings less than it was asked for.
+    """
     measure = _measure(question.granularity, rest)
     with measure.attempt(context.spans, rest) as attempt:
         part, answer = ask_part(measure, attempt, rest, partial(_ask, context, question))
-        answer = _continue(context, question, attempt, part, answer)
-    return question.note(part, answer, context.now())
+        return _continue(context, question, attempt, part, answer)
 
 
 def _measure(granularity: str, window: Window) -> Measure:
@@ -150,34 +162,37 @@ def _measure(granularity: str, window: Window) -> Measure:
 
 def _continue(
     context: Context, question: _Question, attempt: Attempt, part: Window, answer: Series
-) -> Series:
-    """The answer, with what is asked for after it where it ends too early."""
-    answers = [answer]
+) -> list[Kept]:
+    """The answer kept, and what is asked for after it where it ends too early."""
+    kept: list[Kept] = []
     asked, rest = part, _unanswered(context, question, part, answer)
+    lengths: list[int] = []
     while rest is not None:
         more = _ask(context, question, rest)
-        if not more.times_s or more.times_s[-1] <= answers[-1].times_s[-1]:
+        if not more.times_s or more.times_s[-1] <= answer.times_s[-1]:
             break  # no later row: that is the cloud's end
-        if _is_cut(answers, context.now()):
-            attempt.cut(_count_steps(answers[-1], asked))
-        answers.append(more)
-        asked, rest = rest, _unanswered(context, question, rest, more)
-    if len(answers) == 1:
+        if _is_cut(answer, lengths, context.now()):
+            attempt.cut(_count_steps(answer, asked))
+        lengths.append(len(answer.times_s))
+        own = _own_sum(answer, more, _seconds(asked.start_utc), bucket_s(question.granularity))
+        brought = Window(asked.start_utc, rest.start_utc)
+        kept.append(question.note(brought, replace(answer, sum_energy=own), context.now()))
+        answer, asked = more, rest
+        rest = _unanswered(context, question, rest, more)
+    if not kept:
         attempt.grant(whole=rest is None and len(answer.times_s) > 1)
-        return answer
-    merged = merge_series(answers)
-    return replace(merged, sum_energy=_sum_of_cut(merged, answers, part, question.granularity))
+    last = Window(asked.start_utc, part.end_utc)
+    return [*kept, question.note(last, answer, context.now())]
 
 
-def _is_cut(answers: list[Series], now_s: float) -> bool:
-    """True where the last answer ended too early, though a later one was to be had.
+def _is_cut(answer: Series, lengths: list[int], now_s: float) -> bool:
+    """True where an answer ended too early, though a later one was to be had.
 
     Not where its next row may just have come in; but that does not happen at the same length
-    again and again.
+    as before again and again.
     """
-    last = answers[-1].times_s
-    is_old = last[-1] < now_s - LATE_S
-    return is_old or (len(answers) > 1 and len(last) == len(answers[-2].times_s))
+    is_old = answer.times_s[-1] < now_s - LATE_S
+    return is_old or lengths[-1:] == [len(answer.times_s)]
 
 
 def _count_steps(answer: Series, asked: Window) -> int:
@@ -200,20 +215,17 @@ def _unanswered(
     return Window(datetime.fromtimestamp(last, UTC), part.end_utc)
 
 
-def _sum_of_cut(
-    merged: Series, answers: list[Series], part: Window, granularity: str
-) -> float | None:
-    """The sum over answers that each start where the one before was cut short.
+def _own_sum(answer: Series, after: Series, start_s: int, step: int) -> float | None:
+    """The sum of the rows that a cut answer brought, before the one that goes on from its end.
 
-    A cut answer's own sum may stand for the rows it brought or for all of what it was asked:
-    then the first answer's is the whole. Which of the two is seen from the rows.
+    Its own sum may stand for these rows or for all it was asked for: then what the next one
+    gives is to be taken off. Which of the two is seen from the rows.
     """
-    sums = [answer.sum_energy for answer in answers]
-    whole, total = sums[0], merged.sum_energy
-    if whole is None or total is None:
+    own, rest = answer.sum_energy, after.sum_energy
+    if own is None or rest is None:
         return None
-    brought = _brought(merged, int(part.start_utc.timestamp()), bucket_s(granularity))
-    return whole if abs(whole - brought) < abs(total - brought) else total
+    brought = _brought(answer, start_s, step)
+    return own if abs(own - brought) <= abs(own - rest - brought) else own - rest
 
 
 def _brought(series: Series, start_s: int, step: int) -> float:

@@ -74,7 +74,7 @@ def fetch_meters_and_zones(context: Context, forced: ZoneInfo | None) -> tuple[l
     fetch_meters = partial(context.client.fetch_meters, with_history=False)
     if forced is not None:
         return fetch_meters(), Zones(context, forced)
-    meters, premises = run_together(context.jobs, fetch_meters, context.client.fetch_premises)
+    meters, premises = run_together(context, fetch_meters, context.client.fetch_premises)
     return meters, Zones(context, premises=premises)
 
 

@@ -21,7 +21,7 @@ from copper_cli.jobs.interrupt import Interruption, catch_interrupt
 from copper_cli.jobs.outcome import Cost, Outcome
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.records import Window
-from copper_cli.write.draft import discard_draft, draft_path, find_drafts
+from copper_cli.write.draft import discard_draft, draft_name, draft_path, find_drafts
 from copper_cli.write.manifest import Entry, Folder, Question, Verdict
 
 _REFUSALS_IN_A_ROW = 3
@@ -118,8 +118,8 @@ class _Download:
                     self.outcomes[part.name] = kept
             if parts:
                 pending.append((job, parts))
-            elif drafts:  # a run was killed between its last file and this
-                self._discard_draft(job)
+            elif drafts and job.draft and draft_name(job.draft) in drafts:
+                self._discard_draft(job)  # a run was killed between its last file and this
         # Else three meters without permission would keep every run from those behind them.
         return sorted(pending, key=self._has_failed)
 
@@ -166,7 +166,7 @@ class _Download:
 
     def _discard_draft(self, job: FileJob) -> None:
         if job.draft is not None:
-            discard_draft(draft_path(self._folder.path / job.draft))
+            discard_draft(draft_path(self._folder.path, job.draft))
 
     def _has_failed(self, item: tuple[FileJob, list[Part]]) -> bool:
         """True where an earlier run tried in vain."""

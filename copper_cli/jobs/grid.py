@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from copper_cli.plan import DAY_S, MAX_ROWS, whole_days
 from copper_cli.records import LATE_S, Gateway, GridSeries, Premise, Window
 from copper_cli.table import Column, Table
 from copper_cli.write.draft import GridDraft, discard_draft, draft_path
-from copper_cli.write.files import safe_name
+from copper_cli.write.files import safe_name, short_digest
 from copper_cli.write.layouts import render_grid
 from copper_cli.write.manifest import Question
 
@@ -75,7 +75,7 @@ class _Site:
 def list_grid_latest(context: Context) -> Table:
     """The newest reading of each gateway, in the premise's local time."""
     client = context.client
-    readings, found = run_together(context.jobs, client.fetch_grid_latest, client.fetch_premises)
+    readings, found = run_together(context, client.fetch_grid_latest, client.fetch_premises)
     premises = {p.id: p for p in found}
     columns = (
         *_PLACE,
@@ -153,7 +153,10 @@ class _Answers:
     def __init__(
         self, context: Context, request: GridRequest, sites: Sequence[_Site], folder: Path
     ) -> None:
-        self.path = draft_path(folder / "grid")
+        settings = context.session.settings
+        self._whose = [settings.api_url, settings.enterprise_id, *map(str, astuple(request))]
+        # By name too: one gateway's download must not take the place of the fleet's.
+        self.path = draft_path(folder, f"grid.{short_digest(self._whose)}")
         self._context = context
         self._request = request
         self._sites = sites
@@ -198,7 +201,7 @@ class _Answers:
         return Cost(drafted + len(parts), sum(cached) if look else 0, drafted)
 
     def _open_draft(self) -> GridDraft:
-        return GridDraft(self.path, [self._request.premise_id, self._request.gateway_id])
+        return GridDraft(self.path, self._whose)
 
     def _fetch(self) -> GridDraft:
         draft = self._open_draft()
@@ -235,7 +238,7 @@ def _recall(draft: GridDraft, rest: Window) -> datetime | None:
 
 def _sites(context: Context, request: GridRequest) -> list[_Site]:
     client = context.client
-    gateways, premises = run_together(context.jobs, client.fetch_gateways, client.fetch_premises)
+    gateways, premises = run_together(context, client.fetch_gateways, client.fetch_premises)
     wanted = [request.gateway_id] if request.gateway_id else []
     gateways = choose(gateways, wanted, "gateway")
     if request.premise_id:

@@ -46,7 +46,7 @@ def report_health(context: Context) -> Table:
     today = context.today().date()
     client = context.client
     premises, meters, gateways, histories = run_together(
-        context.jobs,
+        context,
         client.fetch_premises,
         partial(client.fetch_meters, with_history=True),
         client.fetch_gateways,

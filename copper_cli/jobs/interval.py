@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from copper_cli.errors import LocalError
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series, recall_rows
@@ -16,12 +18,12 @@ from copper_cli.jobs.fleet import choose, fetch_meters_and_zones
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.outcome import Cost, Outcome, summarise
 from copper_cli.plan import SeriesPlan, plan_series
-from copper_cli.records import LATE_S, AnySeries, Meter, SeriesKind
+from copper_cli.records import LATE_S, AnySeries, LongSeries, Meter, SeriesKind
 from copper_cli.series import survey_series
 from copper_cli.table import Column, Table
 from copper_cli.units import standard_unit
 from copper_cli.write.draft import Draft, draft_path
-from copper_cli.write.files import safe_name
+from copper_cli.write.files import local_errors, safe_name
 from copper_cli.write.layouts import Layout, SeriesFile, render_series
 from copper_cli.write.manifest import Folder, Question
 from copper_cli.write.reread import read_series
@@ -172,8 +174,11 @@ def fetch_meter(
             fetch_series(context, planned.meter.id, kind, planned.plan, draft)
             for kind in request.kinds()
         )
+        if any(isinstance(one, LongSeries) for one in (series, *baselines)):
+            draft.save()  # its last answer need not be held until the file is written
     except BaseException:
-        draft.save()
+        with suppress(LocalError):  # what ended it is what the user must hear
+            draft.save()
         raise
     return MeterSeries(planned, series, baselines[0] if baselines else None)
 
@@ -185,7 +190,7 @@ def count_meter_calls(
 
     Where it is not to `look`, neither the cache nor a draft is taken to have any of it.
     """
-    draft = open_draft(folder, request, planned) if look else None
+    draft = open_draft(context, folder, request, planned) if look else None
     costs = (
         count_calls(context, planned.meter.id, kind, planned.plan, draft, look=look)
         for kind in request.kinds()
@@ -230,7 +235,7 @@ def _job(
     )
 
     def fetch(folder: Folder) -> MeterSeries:
-        draft = open_draft(folder.path, request, planned)
+        draft = open_draft(context, folder.path, request, planned)
         _recall_file(draft, folder, part, request, planned)
         return fetch_meter(context, request, planned, draft)
 
@@ -244,10 +249,26 @@ def _job(
     )
 
 
-def open_draft(folder: Path, request: SeriesRequest, planned: Planned) -> Draft:
-    """What earlier runs into a folder were answered for a meter they could not finish."""
-    path = draft_path(folder / request.file_name(planned.meter.id))
-    return Draft(path, [planned.meter.id, request.granularity])
+def open_draft(context: Context, folder: Path, request: SeriesRequest, planned: Planned) -> Draft:
+    """What earlier runs into a folder were answered for a meter they could not finish.
+
+    To the very same question to the same partner's cloud: the windows of another range or zone
+    may be cut elsewhere.
+    """
+    path = draft_path(folder, request.file_name(planned.meter.id))
+    settings = context.session.settings
+    whose = [settings.api_url, settings.enterprise_id, planned.meter.id, planned.zone.key]
+    return Draft(
+        path,
+        [
+            *whose,
+            request.kind,
+            str(request.start),
+            str(request.end),
+            request.granularity,
+            request.step_days,
+        ],
+    )
 
 
 def _recall_file(
@@ -262,8 +283,9 @@ def _recall_file(
     until_s = int(entry.first_to_come.timestamp()) - 1
     for kind in request.kinds():
         path = folder.path / part.name
-        pieces = read_series(path, request.layout, kind, planned.zone.key)
-        recall_rows(draft, kind, planned.plan, pieces, until_s)
+        with local_errors(path, "read"):
+            pieces = read_series(path, request.layout, kind, planned.zone.key)
+            recall_rows(draft, kind, planned.plan, pieces, until_s)
 
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:

@@ -95,7 +95,7 @@ def list_bulk(context: Context, *, detailed: bool = False) -> Table:
     places: Mapping[str, Premise | None] = {}
     if detailed:
         bulk, meters, premises = run_together(
-            context.jobs,
+            context,
             client.fetch_bulk,
             partial(client.fetch_meters, with_history=False),
             client.fetch_premises,
@@ -124,7 +124,7 @@ def list_meter_status(context: Context, *, detailed: bool = False) -> Table:
     """
     client = context.client
     meters, bulk, found = run_together(
-        context.jobs,
+        context,
         partial(client.fetch_meters, with_history=False),
         client.fetch_bulk,
         client.fetch_premises if detailed else list[Premise],

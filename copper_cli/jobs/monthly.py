@@ -103,7 +103,7 @@ def _fetch_lists(context: Context, month: date) -> tuple[list[Premise], list[Met
     """Premises, oldest first; the meters created by the month's end; the month."""
     client = context.client
     found, meters = run_together(
-        context.jobs, client.fetch_premises, partial(client.fetch_meters, with_history=False)
+        context, client.fetch_premises, partial(client.fetch_meters, with_history=False)
     )
     premises = sort_premises(found)
     window = _month_window(month, premises)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from itertools import islice
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    from copper_cli.jobs.context import Context
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,26 +90,36 @@ def _run_pool(
 
 
 @overload
-def run_together(jobs: int, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
+def run_together(context: Context, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
 @overload
 def run_together(
-    jobs: int, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
+    context: Context, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
 ) -> tuple[A, B, C]: ...
 @overload
 def run_together(
-    jobs: int, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], d: Callable[[], D], /
+    context: Context,
+    a: Callable[[], A],
+    b: Callable[[], B],
+    c: Callable[[], C],
+    d: Callable[[], D],
+    /,
 ) -> tuple[A, B, C, D]: ...
-def run_together(jobs: int, *works: Callable[[], Any]) -> tuple[Any, ...]:
+def run_together(context: Context, *works: Callable[[], Any]) -> tuple[Any, ...]:
     """What each gives, in order; the lists of a command, which need not wait for each other.
 
-    Raises what the first that failed raised, when all have ended.
+    Raises what the first that failed raised, and has the others wait for nothing more.
     """
-    if jobs == 1:
+    if context.jobs == 1:
         return tuple(work() for work in works)
     pool = ThreadPoolExecutor(len(works), thread_name_prefix="copper")
     wait_for_threads = True
     try:
         begun = [pool.submit(work) for work in works]
+        done, _ = wait(begun, return_when=FIRST_EXCEPTION)
+        for future in done:
+            if future.exception() is not None:
+                context.session.cancel()  # another may wait for the quota, perhaps for an hour
+                future.result()
         return tuple(future.result() for future in begun)
     except KeyboardInterrupt:
         wait_for_threads = False  # they may wait for a silent server

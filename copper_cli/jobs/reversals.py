@@ -91,7 +91,7 @@ def _fetch_lists(context: Context, check_limit: int | None) -> tuple[list[Meter]
     """The first so many water meters of either side that were heard recently; all premises."""
     client = context.client
     bulk, meters, premises = run_together(
-        context.jobs,
+        context,
         client.fetch_bulk,
         partial(client.fetch_meters, with_history=False),
         client.fetch_premises,

@@ -22,15 +22,20 @@ from copper_cli.write.spool import Head, Place, Spool
 _ENDING = ".draft"
 
 
-def draft_path(file: Path) -> Path:
-    """Where the draft of a file lies."""
-    return file.with_name(f".{file.name}{_ENDING}")
+def draft_path(folder: Path, name: str) -> Path:
+    """Where the draft of a file lies, or of several that share a name."""
+    return folder / draft_name(name)
 
 
-def find_drafts(folder: Path) -> set[Path]:
-    """The drafts that lie in a folder."""
+def draft_name(name: str) -> str:
+    """What the draft of a file is called."""
+    return f".{name}{_ENDING}"
+
+
+def find_drafts(folder: Path) -> set[str]:
+    """The names of the drafts in a folder."""
     with suppress(OSError), os.scandir(folder) as found:
-        return {Path(one.path) for one in found if one.name.endswith(_ENDING)}
+        return {one.name for one in found if one.name.endswith(_ENDING)}
     return set()
 
 
@@ -51,7 +56,7 @@ class Draft:
         self._spool = None if path is None else Spool(path, question)
         self._known: dict[tuple[SeriesKind, int], Kept] = {}
         self._waiting: list[_Answer] = []
-        for head, place in self._spool.earlier if self._spool else ():
+        for head, place in self._spool.earlier() if self._spool else ():
             if head.get("settled"):
                 self._remember(_Answer(head, self._spool, place=place))
 
@@ -92,9 +97,9 @@ class Draft:
         """Have every answer on disk. Raises LocalError."""
         if self._spool is None:
             return
-        for answer in self._waiting:
-            answer.set_down()
-        self._waiting.clear()
+        while self._waiting:  # one by one: on a full disk what is down must not be set down again
+            self._waiting[0].set_down()
+            del self._waiting[0]
 
     def _remember(self, answer: _Answer) -> Kept:
         kept = answer.kept()
@@ -152,13 +157,16 @@ class GridDraft:
         self._places: dict[str, list[Place]] = {}
         self._earlier: dict[int, tuple[int, list[tuple[str, Place]]]] = {}
         waiting: list[tuple[str, Place]] = []
-        for head, place in self._spool.earlier:
+        last: Place | None = None
+        for head, place in self._spool.earlier():
             if "gateway_id" in head:
                 waiting.append((head["gateway_id"], place))
                 continue
             if head["settled"]:
                 self._earlier[head["start_s"]] = (head["end_s"], waiting)
-            waiting = []
+            waiting, last = [], place
+        if waiting:  # half an answer: it must not pass for a part of the next
+            self._spool.cut(last)
 
     def recall(self, start_s: int, end_s: int) -> int | None:
         """Take over what an earlier run was answered from an instant on; until when it goes.

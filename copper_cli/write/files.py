@@ -180,6 +180,12 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def short_digest(parts: Iterable[str]) -> str:
+    """16 hex digits that stand for the parts in a file name."""
+    whole = "\n".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(whole).hexdigest()[:16]
+
+
 def digest_file(path: Path) -> str:
     """The SHA-256 of a file in hex. Raises OSError."""
     with path.open("rb") as stream:

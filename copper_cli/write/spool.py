@@ -22,6 +22,8 @@ Head = Mapping[str, Any]
 Place = tuple[int, int]
 """Where a body lies: from which byte on, and how many."""
 
+_FORMAT = "copper-draft 1"
+
 
 class Spool:
     """One such file. It is made at the first answer; one thread at a time writes it.
@@ -31,16 +33,22 @@ class Spool:
 
     def __init__(self, path: Path, question: Any) -> None:
         self.path = path
-        self.earlier: list[tuple[Head, Place]] = []
-        """What an earlier run left, in its order."""
-        self._first = json.dumps(question).encode() + b"\n"
+        self._first = json.dumps([_FORMAT, question]).encode() + b"\n"
         self._end = 0
-        with suppress(OSError), path.open("rb") as stream:
+
+    def earlier(self) -> Iterator[tuple[Head, Place]]:
+        """What an earlier run left to the same question, in its order; to be read to its end."""
+        with suppress(OSError), self.path.open("rb") as stream:
             if stream.readline() == self._first:
                 self._end = stream.tell()
                 for head, place in self._scan(stream):
-                    self.earlier.append((head, place))
                     self._end = sum(place) + 1
+                    yield head, place
+
+    def cut(self, place: Place | None) -> None:
+        """Forget what an earlier run left behind this place; all of it where there is none."""
+        if self._end:
+            self._end = len(self._first) if place is None else sum(place) + 1
 
     def append(self, answers: Iterable[tuple[Head, Any]]) -> list[Place]:
         """Set answers down, a head and a body each; where the bodies lie. Raises LocalError."""

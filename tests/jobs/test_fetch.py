@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from types import SimpleNamespace
@@ -100,7 +100,10 @@ def fetch(cloud, book=None, days=YEAR, known=None, now=NOW):
     if known is not None:
         recall_rows(draft, "usage", plan, known, plan.end_s)
     series = fetch_series(on(cloud, book, now), "m", "usage", plan, draft)
-    return clip_series(series, plan.start_s, plan.end_s), cloud.asked[before:]
+    pieces = list(series.pieces())
+    columns = zip(*(astuple(piece)[:5] for piece in pieces), strict=True)
+    whole = [[cell for part in column for cell in part] for column in columns]
+    return Series(*whole, series.sum_energy) if pieces[0].times_s else series, cloud.asked[before:]
 
 
 def check_year(series, days=YEAR) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -56,18 +59,27 @@ def test_the_first_runs_alone_the_rest_together() -> None:
 
 def test_at_most_so_many_at_once() -> None:
     """`jobs` threads and two that read answers meanwhile; the calls are the session's to count."""
-    lock, now, most = threading.Lock(), [0], [0]
+    arrived, go_on = threading.Semaphore(0), threading.Event()
 
     def work(n: int) -> int:
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        with lock:
-            now[0] -= 1
+        if n:
+            arrived.release()
+            assert go_on.wait(10)
         return n
 
-    assert len(list(run_parallel(range(200), work, 3))) == 200
-    assert 1 <= most[0] <= 5
+    results = run_parallel(range(50), work, 3)
+    assert next(results)[1]() == 0
+
+    def watch() -> bool:
+        found = all(arrived.acquire(timeout=10) for _ in range(5))
+        one_more = arrived.acquire(timeout=0.2)
+        go_on.set()
+        return found and not one_more
+
+    with ThreadPoolExecutor(1) as pool:
+        right = pool.submit(watch)
+        assert len(list(results)) == 49
+        assert right.result()
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
@@ -134,6 +146,10 @@ def test_a_second_ctrl_c_leaves_silent_threads_behind() -> None:
         go_on.set()
 
 
+def surroundings(jobs: int, cancel: Callable[[], None] = lambda: None) -> Any:
+    return SimpleNamespace(jobs=jobs, session=SimpleNamespace(cancel=cancel))
+
+
 def test_lists_are_asked_for_together() -> None:
     """Two that meet at a barrier; their results in order."""
     barrier = threading.Barrier(2, timeout=10)
@@ -142,7 +158,7 @@ def test_lists_are_asked_for_together() -> None:
         barrier.wait()
         return name
 
-    assert run_together(2, lambda: work("a"), lambda: work("b")) == ("a", "b")
+    assert run_together(surroundings(2), lambda: work("a"), lambda: work("b")) == ("a", "b")
 
 
 def test_one_job_asks_one_list_after_the_other() -> None:
@@ -153,17 +169,36 @@ def test_one_job_asks_one_list_after_the_other() -> None:
         threads.append(threading.current_thread())
         return n
 
-    assert run_together(1, lambda: work(1), lambda: work(2), lambda: work(3)) == (1, 2, 3)
+    assert run_together(surroundings(1), lambda: work(1), lambda: work(2), lambda: work(3)) == (
+        1,
+        2,
+        3,
+    )
     assert set(threads) == {threading.main_thread()}
 
 
 def test_a_list_that_fails_fails_all_and_leaves_no_thread() -> None:
-    """The first in order tells why."""
+    """Why is told."""
     before = threading.active_count()
 
     def fail(text: str) -> None:
         raise ValueError(text)
 
     with pytest.raises(ValueError, match="^one$"):
-        run_together(4, lambda: 0, lambda: fail("one"), lambda: fail("two"), lambda: 0)
+        run_together(surroundings(4), lambda: 0, lambda: fail("one"), lambda: 0)
     assert threading.active_count() == before
+
+
+def test_a_list_that_fails_has_the_others_wait_no_longer() -> None:
+    """They may wait for the quota, an hour or more; the error is told at once."""
+    cancelled = threading.Event()
+
+    def waits() -> None:
+        assert cancelled.wait(10)
+        raise CancelledError
+
+    def fail() -> None:
+        raise ValueError("no permission")
+
+    with pytest.raises(ValueError, match="no permission"):
+        run_together(surroundings(4, cancelled.set), waits, fail)

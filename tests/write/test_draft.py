@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from copper_cli.errors import LocalError
 from copper_cli.records import GridSeries, Series
 from copper_cli.write.draft import Draft, GridDraft, discard_draft, draft_path, find_drafts
+from copper_cli.write.spool import Spool
 
 ANSWER = Series([0, 3600], [None, 1.25], [None, 1.25], [10.0, 11], [1000, 1125], 1.25, "gas")
 MORE = Series([3600, 7200], [1.25, 0], [1.25, 0.0], [11, None], [1125, 1125], None)
@@ -23,7 +25,7 @@ def write_two(path: Path, **about: bool) -> None:
 
 def test_answers_come_back_to_the_same_question(tmp_path: Path) -> None:
     """Whole, numbers as they were written, with the span they were asked for."""
-    path = draft_path(tmp_path / "12_1.usage.csv")
+    path = draft_path(tmp_path, "12_1.usage.csv")
     write_two(path)
     assert [one.name for one in tmp_path.iterdir()] == [".12_1.usage.csv.draft"]
     again = Draft(path, {"start": "2021-01-01"})
@@ -36,7 +38,7 @@ def test_answers_come_back_to_the_same_question(tmp_path: Path) -> None:
     assert repr(later.load()) == repr(MORE)
     assert again.find("usage", 7200) is None
     assert again.find("baseline-series", 0) is None
-    assert find_drafts(tmp_path) == {path}
+    assert find_drafts(tmp_path) == {path.name}
     discard_draft(path)
     discard_draft(path)
     assert not list(tmp_path.iterdir())
@@ -138,6 +140,29 @@ def test_a_draft_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         draft.save()
 
 
+def test_a_full_disk_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two does not fit: what is down stays down, and with space back the other
+    follows."""
+    draft = Draft(tmp_path / "a.draft", {})
+    draft.add("usage", 0, 3600, ANSWER)
+    draft.add("usage", 3600, 7200, MORE)
+    append, calls = Spool.append, []
+
+    def full(spool: Spool, answers: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise LocalError("the disk is full")
+        return append(spool, answers)
+
+    monkeypatch.setattr(Spool, "append", full)
+    with pytest.raises(LocalError):
+        draft.save()
+    draft.save()
+    assert len(calls) == 3
+    again = Draft(tmp_path / "a.draft", {})
+    assert [again.find("usage", at) is not None for at in (0, 3600)] == [True, True]
+
+
 # Grid readings: one answer for many gateways
 
 DAY = {"a": GridSeries([0, 60_000_000], [1.5, None], [60, 60.5]), "b": GridSeries([7], [2], [3])}
@@ -178,3 +203,27 @@ def test_a_later_run_takes_over_whole_settled_answers(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     torn = GridDraft(path, ["p", None])
     assert (torn.recall(0, 200), torn.recall(60, 200)) == (60, None)
+
+
+def test_half_an_answer_is_no_part_of_the_next(tmp_path: Path) -> None:
+    """A run was killed while it wrote the second; the next writes another one, and the run after
+    that finds each where it belongs."""
+    path = tmp_path / "grid.draft"
+    late = {"a": GridSeries([900_000_000], [1], [2]), "b": GridSeries([900_000_001], [1], [2])}
+    draft = GridDraft(path, None)
+    draft.add(0, 60, DAY, settled=True)
+    draft.add(600, 1200, late, settled=True)
+    path.write_bytes(path.read_bytes()[:-20])
+    second = GridDraft(path, None)
+    assert (second.recall(0, 2000), second.recall(600, 2000)) == (60, None)
+    second.add(60, 120, NEXT, settled=True)
+    third = GridDraft(path, None)
+    assert (third.recall(0, 2000), third.recall(60, 2000)) == (60, 120)
+    assert list(third.read("a", 0, 10**9)) == [DAY["a"], GridSeries([90_000_000], [4], [61])]
+    assert list(third.read("b", 0, 10**9)) == [DAY["b"]]
+
+    path.write_bytes(path.read_bytes()[:60])  # within the first answer
+    fourth = GridDraft(path, None)
+    assert fourth.recall(0, 2000) is None
+    fourth.add(0, 60, NEXT, settled=True)
+    assert list(GridDraft(path, None).read("b", 0, 10**9)) == []
