@@ -681,6 +681,31 @@ def test_no_more_calls_in_flight_than_jobs(cloud, open_session):
     assert len(connections) == 3
 
 
+def test_after_a_cancel_no_other_call_is_made(cloud, open_session):
+    """The one in flight is answered; those that stand behind it end without one."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(asked):
+        arrived.set()
+        assert go_on.wait(10)
+        return Said(body=[])
+
+    cloud.defaults = {"/api/v2/1": answer, "/api/v2/2": lambda asked: Said(body=[])}
+    cloud.answer = _unlocked(cloud)
+    session = open_session(jobs=1)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(session.get_json, "/api/v2/1")
+        assert arrived.wait(10)
+        behind = [pool.submit(session.get_json, "/api/v2/2") for _ in range(2)]
+        session.cancel()
+        go_on.set()
+        assert first.result(10) == []
+        for one in behind:
+            with pytest.raises(CancelledError):
+                one.result(10)
+    assert session.calls_used == 1
+
+
 def _unlocked(cloud):
     """Answers that may wait for each other."""
     locked = cloud.answer

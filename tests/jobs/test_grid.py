@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import gc
+import os
+import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -232,6 +235,59 @@ def test_no_answer_is_held_while_the_next_is_asked(
     gc.collect()
     download_grid_readings(context, MONTH, Output(tmp_path))
     assert held == [0, 0, 0]
+
+
+def test_ctrl_c_ends_between_two_calls(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The call in flight is answered and kept, and no other is made: they may be an hour's quota.
+    The next run makes the last one."""
+    context = make_context(cloud)
+    ask = context.client.fetch_grid_readings
+
+    def press(window: Window, **filters: str | None) -> dict[str, GridSeries]:
+        found = ask(window, **filters)
+        if len(asked(cloud)) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(context.client, "fetch_grid_readings", press)
+    with pytest.raises(KeyboardInterrupt):
+        download_grid_readings(context, MONTH, Output(tmp_path))
+    assert len(asked(cloud)) == 2
+    download_grid_readings(make_context(cloud), MONTH, Output(tmp_path))
+    assert len(asked(cloud)) == 3
+
+
+@pytest.mark.parametrize("other", ["gateway", "partner", "host"])
+def test_a_draft_is_for_its_own_question(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path, other: str
+) -> None:
+    """What the fleet's calls brought is neither taken for another partner's nor lost to the
+    download of one gateway."""
+    output = Output(tmp_path / "o")
+    cloud.faults.add(Fault.parse("status=418,path=grid/readings,skip=1,times=1"))
+    assert download_grid_readings(make_context(cloud), MONTH, output).facts["failed"]
+    if other == "gateway":
+        one = replace(MONTH, gateway_id=cloud.fleet.gateway_at(0).id)
+        download_grid_readings(make_context(cloud), one, output)
+        before = len(asked(cloud))
+        download_grid_readings(make_context(cloud), MONTH, output)
+        assert len(asked(cloud)) - before == 2
+        return
+    if other == "partner":
+        context = make_context(cloud)
+        context.session.settings = replace(context.session.settings, enterprise_id="another")
+        before = len(asked(cloud))
+        download_grid_readings(context, MONTH, output)
+        assert len(asked(cloud)) - before == 3
+        return
+    with Sandbox(SandboxConfig(quota=None, now=NOW, premises=4, zones=ZONES)) as theirs:
+        download_grid_readings(make_context(theirs), MONTH, output)
+        assert len(asked(theirs)) == 3
 
 
 def test_latest_of_mixed_zones(cloud: Sandbox, make_context: Callable[..., Context]) -> None:

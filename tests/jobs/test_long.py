@@ -16,14 +16,22 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from copper_cli.errors import QuotaSpentError
 from copper_cli.jobs import fetch
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days
-from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
+from copper_cli.jobs.interval import (
+    SeriesRequest,
+    download_series,
+    estimate_series,
+    open_draft,
+    plan_downloads,
+)
 from copper_cli.records import Series
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from copper_cli.series import clip_series
 from copper_cli.write import reread
+from copper_cli.write.draft import draft_path
 
 FEW_ROWS = 100
 """What one call may bring here: four days of hours are 97 rows."""
@@ -242,7 +250,7 @@ def test_a_draft_answers_only_the_question_it_was_made_for(
     assert list((tmp_path / "o").glob(".*.draft"))
     request, changes = failing, {}
     if other == "zone":
-        request = replace(failing, zone=ZoneInfo("Asia/Tokyo"))
+        request = replace(failing, zone=ZoneInfo("America/Phoenix"))
     elif other == "range":
         request = replace(failing, start=date(2022, 2, 20))
     else:
@@ -299,6 +307,10 @@ def test_a_draft_does_not_grow_with_every_vain_run(
     make_context: Callable[..., Context], short: Callable[[], None], tmp_path: Path
 ) -> None:
     """Night after night the quota is spent when a file is to be gone on with."""
+
+    def refuse(*question: Any) -> Series:
+        raise QuotaSpentError("no call is free", resume_at_utc=NOW)
+
     short()
     clock = SimpleNamespace(now_s=datetime(2022, 3, 20, 12, 30, tzinfo=UTC).timestamp())
     clock.now, clock.sleep = lambda: clock.now_s, time.sleep
@@ -312,9 +324,45 @@ def test_a_draft_does_not_grow_with_every_vain_run(
         sizes = []
         for _ in range(3):
             clock.now_s += 86400
-            cloud.faults.add(Fault.parse("status=418,path=/usage,times=1"))
-            table = download_series(make_context(cloud, clock=clock), request, Output(tmp_path))
-            assert table.facts["failed"]
+            context = make_context(cloud, clock=clock)
+            context.client.fetch_series = refuse  # type: ignore[method-assign]
+            with pytest.raises(QuotaSpentError):
+                download_series(context, request, Output(tmp_path))
             sizes.append(sum(path.stat().st_size for path in tmp_path.glob(".*.draft")))
     assert sizes[0] > 0
     assert sizes == [sizes[0]] * 3
+
+
+CHANGES: dict[str, Any] = {
+    "api_url": "https://other.example",
+    "enterprise_id": "other",
+    "zone": ZoneInfo("America/Phoenix"),
+    "start": date(2022, 2, 28),
+    "end": date(2022, 4, 2),
+    "granularity": "day",
+    "kind": "average-series",
+    "step_days": 2,
+}
+
+
+@pytest.mark.parametrize("field", [None, *CHANGES])
+def test_whose_a_draft_is(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path, field: str | None
+) -> None:
+    """Host, partner, zone, range and granularity: with one of them changed it is another's."""
+    context = make_context(cloud)
+    (planned, *_) = plan_downloads(context, SPRING)
+    draft = open_draft(context, tmp_path, SPRING, planned)
+    draft.add("usage", 0, 1, Series([0, 1], [1, 1], [1, 1], [1, 1], [1, 1], 1))
+    draft.save()
+    request, other = SPRING, planned
+    if field in ("api_url", "enterprise_id"):
+        context.session.settings = replace(context.session.settings, **{field: CHANGES[field]})
+    elif field == "zone":
+        other = replace(planned, zone=CHANGES[field])
+    elif field is not None:
+        request = replace(SPRING, **{field: CHANGES[field]})
+    path = next(tmp_path.glob(".*.draft"))
+    path.rename(draft_path(tmp_path, request.file_name(planned.meter.id)))
+    found = open_draft(context, tmp_path, request, other).find("usage", 0)
+    assert (found is None) == (field is not None)
