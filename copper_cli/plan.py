@@ -22,7 +22,8 @@ DAY_S = 86400
 MONTH_S = 30 * DAY_S
 """A month's length where only its order of size matters."""
 MAX_ROWS = 100_000
-"""No call asks for more rows than this: it bounds the memory a job needs."""
+"""No call for a series asks for more rows than this, nor one for grid readings where that is less
+than a day of the fleet: it bounds the memory a job needs."""
 
 _DAY = timedelta(days=1)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from copper_cli.errors import LocalError
-from copper_cli.write.files import local_errors, write_whole
+from copper_cli.write.files import local_errors, make_folder, write_whole
 
 NOTE_NAME = ".bundle.stamp"
+_CHUNK_BYTES = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The same content gives the same bundle, whenever it was made."""
 
@@ -28,15 +29,21 @@ def write_bundle(
 
     `on_member` is called after each of them. Raises LocalError.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, content in members.items():
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            bundle.writestr(info, _read(content))
-            on_member()
-    write_whole(path, buffer.getvalue())
+    import tempfile
+
+    with local_errors(path):
+        make_folder(path.parent)
+        # On the disk: a dump's ZIP may be larger than memory.
+        with tempfile.TemporaryFile(dir=path.parent) as stream:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as bundle:
+                for name, content in members.items():
+                    info = zipfile.ZipInfo(name, _EPOCH)
+                    info.compress_type = zipfile.ZIP_DEFLATED
+                    info.external_attr = 0o644 << 16
+                    bundle.writestr(info, _read(content))
+                    on_member()
+            stream.seek(0)
+            write_whole(path, iter(partial(stream.read, _CHUNK_BYTES), b""))
 
 
 class FolderBundle:

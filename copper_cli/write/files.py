@@ -74,7 +74,7 @@ def check_name(name: str, what: str) -> None:
         )
 
 
-def write_whole(path: Path, chunks: Iterable[str] | bytes) -> str:
+def write_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> str:
     """Write a file so that it appears whole or not at all; its SHA-256 in hex comes back.
 
     Text is written as UTF-8 with its line ends as they are. Missing folders are made, a link is
@@ -128,7 +128,9 @@ class Staged:
 
 
 @contextmanager
-def write_temporary(path: Path, chunks: Iterable[str] | bytes, *, prefix: str) -> Iterator[Staged]:
+def write_temporary(
+    path: Path, chunks: Iterable[str | bytes] | bytes, *, prefix: str
+) -> Iterator[Staged]:
     """The content on the disk under a temporary name, for the caller to commit.
 
     The temporary file is gone afterwards, whether it was committed or not.
@@ -228,7 +230,7 @@ def _existing_mode(path: Path) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _pour(path: Path, stream: BinaryIO, chunks: Iterable[str] | bytes) -> str:
+def _pour(path: Path, stream: BinaryIO, chunks: Iterable[str | bytes] | bytes) -> str:
     """Write everything; the digest of it comes back. Only the writing raises LocalError."""
     digest = hashlib.sha256()
     for data in _as_bytes(chunks):
@@ -245,15 +247,15 @@ def _write_all(stream: BinaryIO, data: bytes) -> None:
         rest = rest[stream.write(rest) or 0 :]
 
 
-def _as_bytes(chunks: Iterable[str] | bytes) -> Iterator[bytes]:
+def _as_bytes(chunks: Iterable[str | bytes] | bytes) -> Iterator[bytes]:
     if isinstance(chunks, bytes):
         yield chunks
         return
     for chunk in chunks:
-        yield chunk.encode("utf-8", "replace")
+        yield chunk if isinstance(chunk, bytes) else chunk.encode("utf-8", "replace")
 
 
-def _write_stdout(chunks: Iterable[str] | bytes) -> str:
+def _write_stdout(chunks: Iterable[str | bytes] | bytes) -> str:
     """Standard output takes the bytes; a reader that went away is a BrokenPipeError."""
     stream: BinaryIO | None = getattr(sys.stdout, "buffer", None)
     digest = hashlib.sha256()

@@ -1,11 +1,12 @@
 """A ZIP of a folder's files: made anew exactly when it would hold something else."""
 
 import os
+import tracemalloc
 from zipfile import ZipFile
 
 import pytest
 
-from copper_cli.write.bundle import FolderBundle
+from copper_cli.write.bundle import FolderBundle, write_bundle
 
 NAMES = ["1/a.csv", "1/b.csv", "2/gone.csv"]
 
@@ -93,3 +94,23 @@ def test_a_folder_that_takes_no_note(folder):
     make(folder)
     assert read(folder)["foo/1/a.csv"] == b"a"
     assert not bundle(folder).is_current()
+
+
+def test_a_bundle_is_not_held_in_memory(tmp_path):
+    """Twenty files that do not compress: a fraction of them at once."""
+    size = 1_000_000
+    members = {}
+    for number in range(20):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(os.urandom(size))
+        members[path.name] = path
+    tracemalloc.start()
+    try:
+        write_bundle(tmp_path / "b.zip", members)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * size
+    with ZipFile(tmp_path / "b.zip") as bundle:
+        assert all(bundle.read(name) == path.read_bytes() for name, path in members.items())
+    assert len(list(tmp_path.iterdir())) == 21
