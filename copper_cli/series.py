@@ -223,7 +223,7 @@ def sum_rows(series: Series, start_s: int) -> float | None:
     known = [energy for time_s, energy in rows if time_s > start_s]
     if not known or any(energy is None for energy in known):
         return None
-    return sum(energy for energy in known if energy is not None)
+    return round(fsum(energy for energy in known if energy is not None), _SUM_PLACES)
 
 
 def _columns(series: Series) -> tuple[Sequence[float | None], ...]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("generated")
 """Where per-meter and per-gateway files go without --output-dir."""
+FINISHING = "Finishing the calls in flight. Ctrl-C again ends at once."
+"""Said where that takes a while."""
 
 
 class Progress(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 
 from copper_cli.cloud.spans import Attempt
 from copper_cli.jobs.context import Context
@@ -74,19 +75,34 @@ def fetch_series(
 
 
 def recall_rows(
-    draft: Draft, kind: SeriesKind, plan: SeriesPlan, pieces: Iterable[Series], until_s: int
+    context: Context,
+    draft: Draft,
+    kind: SeriesKind,
+    plan: SeriesPlan,
+    pieces: Iterable[Series],
+    until_s: int,
 ) -> None:
     """Have rows of an earlier run, ascending, not asked for again up to an instant.
 
-    From the first on that is not known all is asked anew; and so are months, for those counted
-    from a later start may end on other days (see plan._month_cuts).
+    From the first on that is not known all is asked anew. So is a window that takes one call in
+    any case: then its sum is the cloud's own, to the last digit. And so are months, for those
+    counted from a later start may end on other days (see plan._month_cuts).
     """
     if plan.granularity == "month":
         return
-    known_s = [_known_until(draft, kind, window) for window in plan.windows]
+    measure = _measure(plan.granularity, plan.windows[0])
+    windows = [
+        window
+        for window in plan.windows
+        if until_s >= _seconds(window.end_utc)
+        or len(list(islice(measure.plan(context.spans, window), 2))) > 1
+    ]
+    if not windows:
+        return
+    known_s = [_known_until(draft, kind, window) for window in windows]
     for piece in pieces:
         draft.save()  # no more than one piece is held
-        for index, window in enumerate(plan.windows):
+        for index, window in enumerate(windows):
             start_s, end_s = known_s[index], _seconds(window.end_utc)
             last_s = min(until_s, end_s, piece.times_s[-1])
             if last_s <= start_s:

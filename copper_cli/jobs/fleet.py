@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CopperError, QuotaSpentError, UsageError
-from copper_cli.jobs.context import Context
+from copper_cli.jobs.context import FINISHING, Context
 from copper_cli.jobs.interrupt import catch_interrupt
 from copper_cli.jobs.parallel import run_parallel, run_together
 from copper_cli.records import Meter, Premise
@@ -117,7 +117,9 @@ def ask_each(
     found: dict[str, float] = {}
     failed: list[tuple[Meter, CopperError]] = []
     context.progress.start("meters", len(asked))
-    with catch_interrupt(context.session.cancel) as interruption:
+    with catch_interrupt(
+        context.session.cancel, partial(context.progress.say, FINISHING)
+    ) as interruption:
         results = run_parallel(asked, ask, context.jobs, lambda: interruption.requested)
         for (meter, _), result in results:
             context.progress.advance()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from copper_cli.errors import (
     QuotaSpentError,
     UsageError,
 )
-from copper_cli.jobs.context import Context, Output
+from copper_cli.jobs.context import FINISHING, Context, Output
 from copper_cli.jobs.interrupt import Interruption, catch_interrupt
 from copper_cli.jobs.outcome import Cost, Outcome
 from copper_cli.jobs.parallel import run_parallel
@@ -73,7 +74,9 @@ def download_files(
     """
     start_check(context, output.folder, jobs)
     with (
-        catch_interrupt(context.session.cancel) as interruption,
+        catch_interrupt(
+            context.session.cancel, partial(context.progress.say, FINISHING)
+        ) as interruption,
         Folder.open(output.folder, wait_s=output.lock_wait_s) as folder,
     ):
         download = _Download(context, folder, interruption)

@@ -236,7 +236,7 @@ def _job(
 
     def fetch(folder: Folder) -> MeterSeries:
         draft = open_draft(context, folder.path, request, planned)
-        _recall_file(draft, folder, part, request, planned)
+        _recall_file(context, draft, folder, part, request, planned)
         return fetch_meter(context, request, planned, draft)
 
     return FileJob(
@@ -272,7 +272,12 @@ def open_draft(context: Context, folder: Path, request: SeriesRequest, planned: 
 
 
 def _recall_file(
-    draft: Draft, folder: Folder, part: Part, request: SeriesRequest, planned: Planned
+    context: Context,
+    draft: Draft,
+    folder: Folder,
+    part: Part,
+    request: SeriesRequest,
+    planned: Planned,
 ) -> None:
     """Have the filled rows of a file not asked for again that was written before others came."""
     entry = folder.state_of(part.name)
@@ -285,7 +290,7 @@ def _recall_file(
         path = folder.path / part.name
         with local_errors(path, "read"):
             pieces = read_series(path, request.layout, kind, planned.zone.key)
-            recall_rows(draft, kind, planned.plan, pieces, until_s)
+            recall_rows(context, draft, kind, planned.plan, pieces, until_s)
 
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:

@@ -92,14 +92,14 @@ def midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, 7, tzinfo=UTC).timestamp())
 
 
-def fetch(cloud, book=None, days=YEAR, known=None, now=NOW):
+def fetch(cloud, book=None, days=YEAR, known=None, now=NOW, until=None):
     """The year's rows, and what the cloud was asked for them."""
     before = len(cloud.asked)
     plan = plan_series(*days, PHOENIX, "hour")
-    draft = Draft()
+    draft, context = Draft(), on(cloud, book, now)
     if known is not None:
-        recall_rows(draft, "usage", plan, known, plan.end_s)
-    series = fetch_series(on(cloud, book, now), "m", "usage", plan, draft)
+        recall_rows(context, draft, "usage", plan, known, until or plan.end_s)
+    series = fetch_series(context, "m", "usage", plan, draft)
     pieces = list(series.pieces())
     columns = zip(*(astuple(piece)[:5] for piece in pieces), strict=True)
     whole = [[cell for part in column for cell in part] for column in columns]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from copper_cli.jobs import interrupt
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.fleet import ask_each
 from copper_cli.jobs.folder import FileJob, Part, download_files
@@ -33,6 +34,25 @@ def test_the_first_asks_the_second_ends() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert calls == [1]
+
+
+def test_what_takes_long_to_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who pressed Ctrl-C must not wonder; what ends at once needs no word."""
+    monkeypatch.setattr(interrupt, "_SLOW_S", 0.01)
+    told = threading.Event()
+    with catch_interrupt(lambda: None, told.set):
+        assert not told.wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert told.wait(10)
+    monkeypatch.setattr(interrupt, "_SLOW_S", 60)
+    told.clear()
+    before = threading.active_count()
+    with catch_interrupt(lambda: None, told.set):
+        os.kill(os.getpid(), signal.SIGINT)
+        (timer,) = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+    timer.join(10)
+    assert threading.active_count() == before
+    assert not told.is_set()
 
 
 def test_afterwards_the_signal_is_as_before() -> None:
