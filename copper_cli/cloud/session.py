@@ -91,8 +91,8 @@ class _RefusedError(Exception):
 class CloudSession:
     """Asks the API for JSON. A context manager; its threads share token, quota and connections.
 
-    However many threads ask, `settings.jobs` calls are in flight at once. `on_event` is called
-    from whichever thread something happens in.
+    However many threads ask, no more than `settings.jobs` calls are in flight at once. `on_event`
+    is called from whichever thread something happens in.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class CloudSession:
         while True:
             tries += 1
             self._tokens.current()  # before a call is taken: without a token it would be wasted
-            token, answer = None, None
+            token = None
             try:
                 # The call is written down when it can leave, not while others are in its way.
                 with self._in_flight:

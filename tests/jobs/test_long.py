@@ -6,6 +6,7 @@ import csv
 import gc
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -55,6 +56,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr(reread, "_PIECE_ROWS", 60)
 
     return cut
+
+
+@contextmanager
+def growing_cloud(premises: int) -> Iterator[tuple[Sandbox, Any]]:
+    """A cloud in the middle of SPRING, and its clock: whoever sets `now_s` lets it grow."""
+    clock = SimpleNamespace(now_s=datetime(2022, 3, 20, 12, 30, tzinfo=UTC).timestamp())
+    clock.now, clock.sleep = lambda: clock.now_s, time.sleep
+    config = SandboxConfig(premises=premises, quota=None, max_age=0)
+    with Sandbox(config, clock=lambda: datetime.fromtimestamp(clock.now_s, UTC)) as cloud:
+        yield cloud, clock
 
 
 def cells(path: Path) -> list[list[str]]:
@@ -110,12 +121,7 @@ def test_rows_to_come_are_added_to_a_long_file(
 ) -> None:
     """What the file holds is read back in pieces and not asked for again."""
     short()
-    early = SimpleNamespace(now_s=datetime(2022, 3, 20, 12, 30, tzinfo=UTC).timestamp())
-    early.now, early.sleep = lambda: early.now_s, time.sleep
-    with Sandbox(
-        SandboxConfig(premises=2, quota=None, max_age=0),
-        clock=lambda: datetime.fromtimestamp(early.now_s, UTC),
-    ) as growing:
+    with growing_cloud(premises=2) as (growing, early):
         first = download_series(
             make_context(growing, clock=early), SPRING, Output(tmp_path / "grown")
         )
@@ -272,12 +278,7 @@ def test_an_answer_that_ends_early_is_not_taken_for_all(
 ) -> None:
     """A cloud that leaves out what is to come: the rows it brought fill their part of the range
     only, and the rest is asked for when it is there."""
-    clock = SimpleNamespace(now_s=datetime(2022, 3, 20, 12, 30, tzinfo=UTC).timestamp())
-    clock.now, clock.sleep = lambda: clock.now_s, time.sleep
-    with Sandbox(
-        SandboxConfig(premises=1, quota=None, max_age=0),
-        clock=lambda: datetime.fromtimestamp(clock.now_s, UTC),
-    ) as cloud:
+    with growing_cloud(premises=1) as (cloud, clock):
         meter = next(iter(cloud.fleet.meters())).id
         request = replace(
             SPRING, start=date(2022, 3, 18), end=date(2022, 3, 24), meter_ids=(meter,)
@@ -312,12 +313,7 @@ def test_a_draft_does_not_grow_with_every_vain_run(
         raise QuotaSpentError("no call is free", resume_at_utc=NOW)
 
     short()
-    clock = SimpleNamespace(now_s=datetime(2022, 3, 20, 12, 30, tzinfo=UTC).timestamp())
-    clock.now, clock.sleep = lambda: clock.now_s, time.sleep
-    with Sandbox(
-        SandboxConfig(premises=1, quota=None, max_age=0),
-        clock=lambda: datetime.fromtimestamp(clock.now_s, UTC),
-    ) as cloud:
+    with growing_cloud(premises=1) as (cloud, clock):
         meter = next(iter(cloud.fleet.meters())).id
         request = replace(SPRING, meter_ids=(meter,), baseline=False)
         download_series(make_context(cloud, clock=clock), request, Output(tmp_path))
