@@ -45,6 +45,7 @@ from copper_cli.errors import (
     NotFoundError,
     QuotaSpentError,
 )
+from copper_cli.text import one_line
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ SLICE_S = 1.0
 """Waits are cut so small, so that a cancelled session's threads end soon."""
 
 
-def reuse_always(body: Any) -> bool:
+def reuse_always(value: Any) -> bool:
     """Any answer may be used again as Cache-Control allows."""
     return True
 
@@ -68,7 +69,7 @@ class _Call(Generic[T]):
     kind: str
     what: str
     read: Callable[[Any], T]
-    reuse: Callable[[Any], bool]
+    reuse: Callable[[T], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,10 @@ class CloudSession:
         """
         self._cancelled.set()
 
+    def tell(self, event: Event) -> None:
+        """Have whoever watches this session hear of something."""
+        self._on_event(event)
+
     def is_cached(self, path: str, params: Mapping[str, str | int] | None = None) -> bool:
         """True if get_json would answer from the cache, without a call."""
         entry = self._cache.find(self._prepare(path, params).request)
@@ -178,11 +183,14 @@ class CloudSession:
         params: Mapping[str, str | int] | None = None,
         *,
         read: Callable[[Any], T] = as_it_is,
-        reuse: Callable[[Any], bool] = reuse_always,
+        reuse: Callable[[T], bool] = reuse_always,
+        anew: bool = False,
     ) -> T:
         """What `read` makes of the JSON at a path of the API host, from the cache while fresh.
 
-        `reuse(body)` False: this answer must not be used again (an email or bucket to come).
+        `reuse(value)` False: this answer must not be used again (an email or bucket to come).
+        `anew`: the cloud is asked whatever the cache holds. What `read` refuses is not kept, and
+        where it refuses an answer that was kept, the cloud is asked.
 
         Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
         NotFoundError, other CloudError (after every retry that made sense), QuotaSpentError
@@ -190,7 +198,7 @@ class CloudSession:
         raises.
         """
         call = self._prepare(path, params, read, reuse)
-        entry = self._cache.find(call.request)
+        entry = None if anew else self._cache.find(call.request)
         if entry is not None and entry.fresh:
             kept = self._read_entry(call, entry)
             if kept is not None and kept.reusable:
@@ -213,10 +221,10 @@ class CloudSession:
         path: str,
         params: Mapping[str, str | int] | None,
         read: Callable[[Any], T] = as_it_is,
-        reuse: Callable[[Any], bool] = reuse_always,
+        reuse: Callable[[T], bool] = reuse_always,
     ) -> _Call[T]:
         if not path.startswith("/"):
-            raise CloudError(f"{transport.one_line(path)!r} is no path of {self._host}.")
+            raise CloudError(f"{one_line(path)!r} is no path of {self._host}.")
         # Not through the session: that would let a ~/.netrc replace the Authorization header.
         request = requests.Request(
             "GET",
@@ -235,12 +243,14 @@ class CloudSession:
         """PassingError where the body is no JSON; what `read` raises."""
         with self._reading:
             found = transport.parse_json(body, self._host)
-            return _Read(call.read(found), call.reuse(found))
+            value = call.read(found)
+            return _Read(value, call.reuse(value))
 
     def _read_entry(self, call: _Call[T], entry: Entry) -> _Read[T] | None:
+        """None where it cannot be read, or what an earlier version believed is not believed now."""
         try:
             return self._read(call, entry.body)
-        except PassingError:
+        except (PassingError, CloudError):
             return None
 
     def _ask(self, call: _Call[T], entry: Entry | None) -> tuple[Answer, _Read[T]]:
@@ -445,4 +455,4 @@ def describe(path: str, params: Mapping[str, str | int]) -> tuple[str, str]:
         what += f" from {params['start']} to {params['end']}"
     elif params.get("offset"):
         what += f" (rows from {params['offset']} on)"
-    return kind, transport.one_line(what)
+    return kind, one_line(what)

@@ -11,9 +11,7 @@ import json
 import logging
 import math
 import random
-import re
 import time
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -26,6 +24,7 @@ from requests.adapters import HTTPAdapter
 
 from copper_cli.cloud.parse import parse_error_text
 from copper_cli.errors import CloudError
+from copper_cli.text import one_line
 
 MAX_TRIES = 5
 MAX_REFUSALS = 30
@@ -190,13 +189,6 @@ def excerpt(answer: Answer, secrets: Iterable[str] = ()) -> str:
         if secret:
             text = text.replace(secret, "***")
     return one_line(text)
-
-
-def one_line(text: str, width: int = 200) -> str:
-    """The text without control characters and line breaks, cut to the width."""
-    text = "".join(" " if unicodedata.category(sign)[0] in "CZ" else sign for sign in text)
-    text = re.sub(r" +", " ", text).strip()
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def parse_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:

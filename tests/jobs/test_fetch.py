@@ -48,7 +48,7 @@ class PlainCloud:
     def set(self, **options) -> None:
         self.options.__dict__.update(options)
 
-    def fetch_series(self, meter_id, kind, window, granularity):
+    def fetch_series(self, meter_id, kind, window, granularity, *, anew=False):
         o = self.options
         start, end = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
         self.asked.append((start, end))
