@@ -11,9 +11,9 @@ from urllib.parse import quote, urljoin, urlsplit
 from copper_cli.cloud import parse
 from copper_cli.cloud.events import RowsLeftOut
 from copper_cli.cloud.session import CloudSession, reuse_always
-from copper_cli.cloud.worth import check_grid, hold_readings, hold_series
+from copper_cli.cloud.worth import check_filled, check_grid, hold_readings, hold_series
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
-from copper_cli.filling import GapFinder, may_change, span_gaps
+from copper_cli.filling import TO_COME_S, GapFinder, may_change, span_gaps
 from copper_cli.records import (
     Aggregate,
     BulkReading,
@@ -156,6 +156,8 @@ class CloudClient:
             found = parse.parse_series(body, kind, what, meter_id)
             held = hold_series(found, window, granularity, what)
             self._tell_left_out(held.left_out, what)
+            if window.end_utc.timestamp() < self._session.clock.now() - TO_COME_S:
+                check_filled(held.series, what)
             return held.series
 
         def is_settled(series: Series) -> bool:

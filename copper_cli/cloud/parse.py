@@ -412,9 +412,7 @@ def _fields(kind: SeriesKind) -> _SeriesFields:
     return _USAGE if kind == "usage" else _BASELINE
 
 
-def parse_series(
-    body: object, kind: SeriesKind, what: str, meter_id: str | None = None
-) -> Series:
+def parse_series(body: object, kind: SeriesKind, what: str, meter_id: str | None = None) -> Series:
     """Interval rows as columns, ascending, each instant once.
 
     Of rows with the same instant the one with the most values stays, the first of equals. A row

@@ -56,6 +56,16 @@ def hold_series(series: Series, window: Window, granularity: str, what: str) -> 
     return Held(series, left_out)
 
 
+def check_filled(series: Series, what: str) -> None:
+    """Raises CloudError where no row holds anything, and the sum does: of a span long over."""
+    total = series.sum_energy
+    if total and not any(v is not None for v in (*series.energy, *series.value)):
+        raise CloudError(
+            f"{what}: none of the {len(series.times_s)} rows that the cloud sent holds a value, "
+            f"though its own sum says {total}."
+        )
+
+
 def hold_readings(
     readings: Sequence[Reading], window: Window, what: str
 ) -> tuple[list[Reading], int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from copper_cli.filling import Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.folder import FileJob, Part, download_files
@@ -133,8 +134,7 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     by_day: dict[date, list[tuple[_DayFile, Outcome]]] = defaultdict(list)
     files = [file for one in planned for file in one.files]
     for file, outcome in zip(files, outcomes, strict=True):
-        if outcome.state in ("fetched", "kept"):
-            by_day[file.day].append((file, outcome))
+        by_day[file.day].append((file, outcome))
     context.progress.start("days", len(request.days()), "adding up")
     for day in request.days():
         text = "".join(render_csv(_summary(by_day[day]), raw_cells=output.raw_cells))
@@ -233,16 +233,18 @@ def _slice(got: MeterSeries, day: Planned) -> MeterSeries:
 
 
 def _summary(found: Sequence[tuple[_DayFile, Outcome]]) -> Table:
-    rows = [(f.meter.id, f.meter.type, o.sum_energy) for f, o in found]
+    rows = [(f.meter.id, f.meter.type, o.sum_energy) for f, o in found if o.file]
     return Table("Meter usage", _SUMMARY_COLUMNS, rows)
 
 
 def _row(day: date, found: Sequence[tuple[_DayFile, Outcome]]) -> tuple[Any, ...]:
+    done = [outcome for _, outcome in found if outcome.file]
+    unfilled = sum((outcome.unfilled for _, outcome in found), Unfilled())
     return (
         day.isoformat(),
-        len(found),
-        sum(o.rows for _, o in found),
-        sum(o.unfilled.to_come for _, o in found),
-        sum(o.unfilled.late for _, o in found),
-        sum(o.unfilled.missing for _, o in found),
+        len(done),
+        sum(outcome.rows for outcome in done),
+        unfilled.to_come,
+        unfilled.late,
+        unfilled.missing,
     )

@@ -10,6 +10,7 @@ from itertools import islice
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.cloud.spans import Attempt
+from copper_cli.errors import CloudError
 from copper_cli.filling import TO_COME_S, GapFinder, may_change
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
@@ -79,6 +80,23 @@ def fetch_series(
         return stitch_series(parts, plan.start_s, plan.end_s)
     answers = [merge_series([part.load() for part in found]) for found in windows]
     return join_windows(plan, answers, _fetch_beyond(context, question, plan, answers[-1]))
+
+
+def fetch_sum(context: Context, meter_id: str, plan: SeriesPlan) -> float:
+    """What a meter used over a plan: the cloud's own sum, else that of its rows; 0 without any.
+
+    Raises CloudError where the cloud gives rows of which one is unknown, and no sum; and what
+    the cloud raises.
+    """
+    series = clip_series(fetch_series(context, meter_id, "usage", plan), plan.start_s, plan.end_s)
+    if series.sum_energy is not None:
+        return series.sum_energy
+    if not has_values(series):
+        return 0.0
+    total = sum_rows(series, plan.start_s)
+    if total is None:
+        raise CloudError(f"usage of meter {meter_id}: the cloud gives no sum, and not every row.")
+    return total
 
 
 def recall_rows(

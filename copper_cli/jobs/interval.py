@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import CloudError, LocalError
+from copper_cli.errors import LocalError
 from copper_cli.filling import TO_COME_S, Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
@@ -197,25 +197,17 @@ def fetch_meter(
             draft.save()
         raise
     found = survey(planned, series)
-    _check_doubts(context, planned, series, found)
+    _tell_doubts(context, planned, series, found)
     return MeterSeries(planned, series, baselines[0] if baselines else None, found)
 
 
-def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: Survey) -> None:
-    """Say what in an answer contradicts what else is known, and yet may be right.
-
-    Raises CloudError where its rows hold nothing, long after their time, and its sum does.
-    """
+def _tell_doubts(context: Context, planned: Planned, series: AnySeries, found: Survey) -> None:
+    """Say what in an answer contradicts what else is known, and yet may be right."""
     meter = planned.meter
     if series.meter_type and meter.type and series.meter_type != meter.type:
         context.progress.say(
             f"{meter.id}: its rows are said to be of type {one_line(series.meter_type, 40)}, the "
             f"meter list says {meter.type}."
-        )
-    if found.sum_cloud and not found.has_values and not _is_young(context, planned):
-        raise CloudError(
-            f"{meter.id}: none of its {found.rows} rows holds a value, though the cloud's own sum "
-            f"says {found.sum_cloud:.10g}."
         )
     if found.disagrees():
         context.progress.say(

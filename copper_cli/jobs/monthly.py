@@ -15,7 +15,7 @@ from dateutil.relativedelta import relativedelta
 from copper_cli.errors import CopperError, QuotaSpentError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_series
+from copper_cli.jobs.fetch import count_calls, fetch_sum
 from copper_cli.jobs.fleet import Zones, ask_each, created_by, read_zone, sort_premises
 from copper_cli.jobs.outcome import Cost
 from copper_cli.jobs.parallel import run_together
@@ -144,7 +144,7 @@ def _per_meter_sums(
 
     def fetch(item: tuple[Meter, SeriesPlan]) -> float:
         meter, plan = item
-        return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
+        return fetch_sum(context, meter.id, plan)
 
     found, refused = ask_each(context, planned, fetch)
     failed += [{"id": meter.id, "reason": str(error)} for meter, error in refused]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_series
+from copper_cli.jobs.fetch import count_calls, fetch_sum
 from copper_cli.jobs.fleet import Zones, ask_each
 from copper_cli.jobs.outcome import Cost
 from copper_cli.jobs.parallel import run_together
@@ -115,7 +115,7 @@ def _usage(
 
     def fetch(item: tuple[Meter, SeriesPlan]) -> float:
         meter, plan = item
-        return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
+        return fetch_sum(context, meter.id, plan)
 
     usage, refused = ask_each(context, plans, fetch)
     return usage, [{"id": meter.id, "reason": str(error)} for meter, error in refused]

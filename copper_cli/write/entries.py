@@ -282,16 +282,20 @@ def _parse_unfilled(found: Any) -> Unfilled:
 
 def _parse_gaps(found: Any) -> tuple[Gap, ...]:
     if "asked_utc" in found:
-        return tuple(
-            Gap(_parse_seconds(after), _parse_seconds(until), int(count))
-            for after, until, count in found["gaps"]
-        )
+        return tuple(_parse_gap(*gap) for gap in found["gaps"])
     # Version 1 knew only from when on something was to come.
     first = _take(found, "first_to_come", str, type(None))
     if first is None:
         return ()
     first_s = _parse_seconds(first)
     return (Gap(first_s - 1, first_s, max(1, _take(found, "to_come", int))),)
+
+
+def _parse_gap(after: Any, until: Any, count: Any) -> Gap:
+    gap = Gap(_parse_seconds(after), _parse_seconds(until), count)
+    if type(count) is not int or count < 0 or gap.until_s <= gap.after_s:
+        raise ValueError(gap)
+    return gap
 
 
 def _parse_question(found: Any) -> Question:

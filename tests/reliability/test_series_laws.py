@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.parse import parse_series
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.fetch import fetch_series
-from copper_cli.buckets import BUCKET_S
 from copper_cli.plan import SeriesPlan, plan_series
 from copper_cli.records import Series, Window
 from copper_cli.series import join_windows, merge_series

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.parallel import run_parallel
-from copper_cli.buckets import BUCKET_S
 from copper_cli.plan import plan_series
 from copper_cli.records import Series, Window
 from copper_cli.sandbox import Sandbox, SandboxConfig
