@@ -8,6 +8,7 @@ object where it must be raises CloudError.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -41,13 +42,27 @@ _MEMO_SIZE = 100_000
 _HUGE = 1e300
 _EPOCH = date(1970, 1, 1).toordinal()
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_S = 946_684_800
+"""2000-01-01."""
+_LATEST_S = 4_102_444_800
+"""2100-01-01."""
+_LONGEST_NUMBER = 40
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_EPOCH_TEXT = re.compile(r"[0-9]{9,}(\.[0-9]+)?")
+"""Eight digits are a date: `20220302`."""
 
 
 # Single values
 
 
 def to_number(value: object) -> Number | None:
-    """The value if it is a finite number; a boolean is none, nor is what no float could hold."""
+    """The value if it is a finite number, or a text that can only mean one.
+
+    `"0.500000"` is 0.5 and `"100350"` the whole number. No number are: a boolean, what no float
+    could hold, and texts that people or programs read differently (`1,5`, `1_000`, `0x1F`, `NaN`).
+    """
+    if type(value) is str and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
+        value = int(value) if value.lstrip("+-").isdigit() else float(value)
     if (type(value) is int or type(value) is float) and -_HUGE < value < _HUGE:
         return value  # as it was written: 0 stays 0, so that files show what the cloud sent
     return None
@@ -66,14 +81,30 @@ def to_id(value: object) -> str | None:
 
 
 def to_utc(value: object) -> datetime | None:
-    """The instant in a text such as `2022-03-02T04:30:00.000Z`; without an offset it is UTC."""
+    """The instant in a text such as `2022-03-02T04:30:00.000Z`; without an offset it is UTC.
+
+    Also seconds or milliseconds since 1970 as a number or its text, where they lie between 2000
+    and 2100: the two ranges are far apart, so that neither can be taken for the other.
+    """
     if not isinstance(value, str):
-        return None
+        return _from_epoch(to_number(value))
+    if _EPOCH_TEXT.fullmatch(value):
+        return _from_epoch(to_number(value))
     try:
         found = datetime.fromisoformat(value)
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _from_epoch(value: Number | None) -> datetime | None:
+    if value is None:
+        return None
+    if _EARLIEST_S <= value < _LATEST_S:
+        return _EPOCH_UTC + timedelta(microseconds=round(value * 1_000_000))
+    if _EARLIEST_S * 1000 <= value < _LATEST_S * 1000:
+        return _EPOCH_UTC + timedelta(microseconds=round(value * 1000))
+    return None
 
 
 # Dates and times of day come again and again: a month of minutes takes 14 ms this way, and 22 by

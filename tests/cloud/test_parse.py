@@ -184,7 +184,8 @@ def test_readings_come_out_sorted():
 def test_aggregate():
     """A count and a sum, None where they are not numbers."""
     assert parse.parse_aggregate({"meter_count": 3, "sum_energy": 4.5}, "x") == Aggregate(3, 4.5)
-    assert parse.parse_aggregate({"meter_count": "3"}, "x") == Aggregate(None, None)
+    assert parse.parse_aggregate({"meter_count": "3"}, "x") == Aggregate(3, None)
+    assert parse.parse_aggregate({"meter_count": "many"}, "x") == Aggregate(None, None)
 
 
 def test_app_state_and_instants():
@@ -257,8 +258,8 @@ def test_numbers_stay_as_they_were_written():
 
 
 def test_what_is_no_number_is_none():
-    """Texts, booleans, NaN, infinity and integers no float could hold."""
-    odd = ["0.5", True, float("nan"), float("inf"), 1e999, 10**400, [1], {}, None]
+    """Words, booleans, NaN, infinity and integers no float could hold."""
+    odd = ["0,5", True, float("nan"), float("inf"), 1e999, 10**400, [1], {}, None]
     times = [f"2022-03-02T04:{n:02}:00.000Z" for n in range(len(odd) + 1)]
     rows = [row(at, usage=value) for at, value in zip(times, [*odd, 1.5], strict=True)]
     series = parse.parse_series({"results": rows}, "usage", "x")
@@ -461,6 +462,87 @@ def test_no_json_whatever_ends_in_a_traceback(body):
 
 
 # Single values, tokens, errors
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0.854000", 0.854),
+        ("0.500000", 0.5),
+        ("100350", 100350),
+        ("00042", 42),
+        ("-3.25", -3.25),
+        ("+7", 7),
+        ("0", 0),
+        ("1e-05", 0.00001),
+        ("1.5E+3", 1500.0),
+    ],
+)
+def test_numbers_as_text_are_read(text, number):
+    """With the digits' meaning: a whole number stays one."""
+    found = parse.to_number(text)
+    assert found == number
+    assert type(found) is type(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", " ", "soon", "NaN", "nan", "inf", "-Infinity", "0x1F", "1_000", "1,000", "0,854"],
+        *["1 000", " 1", "1\n", "--1", "1e999", "1.", ".5", "1e", "٣", "9" * 41, "1e5000000000"],
+    ],
+)
+def test_texts_that_are_not_surely_numbers_are_none(text):
+    """What people or programs read in two ways is not read at all."""
+    assert parse.to_number(text) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[AT_S, float(AT_S), AT_S * 1000, AT_S * 1000.0],
+        *[str(AT_S), f"{AT_S}.0", str(AT_S * 1000)],
+        *["2022-03-01T21:30:00-07:00", "2022-03-02T04:30:00+00:00", "2022-03-02T04:30:00"],
+    ],
+)
+def test_instants_that_can_be_read_safely_are_read(value):
+    """Any offset, none for UTC, seconds and milliseconds since 1970, also as text."""
+    assert parse.to_utc(value) == AT_UTC
+    assert parse.to_epoch_s(value) == AT_S
+    assert parse.to_epoch_us(value) == AT_S * 1_000_000
+    series = parse.parse_series({"results": [row(value)]}, "usage", "x")
+    assert series.times_s == [AT_S]
+
+
+def test_epochs_keep_their_fraction():
+    """To the microsecond as seconds, to the millisecond as milliseconds."""
+    assert parse.to_epoch_us(AT_S + 0.5) == AT_S * 1_000_000 + 500_000
+    assert parse.to_epoch_us(f"{AT_S}.000001") == AT_S * 1_000_000 + 1
+    assert parse.to_epoch_us(AT_S * 1000 + 250) == AT_S * 1_000_000 + 250_000
+    assert parse.to_epoch_s(AT_S * 1000 + 999) == AT_S
+
+
+@pytest.mark.parametrize(
+    ("value", "instant"),
+    [
+        (946684800, datetime(2000, 1, 1, tzinfo=UTC)),
+        (946684799, None),
+        (4102444799, datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (4102444800, None),
+        (946684800000, datetime(2000, 1, 1, tzinfo=UTC)),
+        (946684799999, None),
+        (4102444799000, datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (4102444800000, None),
+        ("20220302", datetime(2022, 3, 2, tzinfo=UTC)),
+        ("2001010100830", datetime(2033, 5, 29, 20, 8, 20, 830_000, tzinfo=UTC)),
+        *[(odd, None) for odd in (0, 1, -AT_S, AT_S * 1_000_000, 20220302, True, 1e999)],
+        *[(odd, None) for odd in ("946684799", "200101010830", "-1646195400", "1.6e9", [AT_S])],
+        *[(odd, None) for odd in ("9" * 5000, "", {}, float("nan"))],
+    ],
+)
+def test_epochs_are_believed_within_this_century_only(value, instant):
+    """Anything else may be a counter, a year or a date without its dashes."""
+    assert parse.to_utc(value) == instant
 
 
 def test_ids():
