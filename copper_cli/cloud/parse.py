@@ -2,7 +2,7 @@
 
 Unknown fields are ignored and missing ones survived. A value of a wrong type is None; a thing
 without the id or instant that makes it what it is, is left out; an answer that is no list or
-object where it must be raises CloudError.
+object where it must be raises CloudError, and so does a list of which nothing can be read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import islice
 from operator import lt
 from typing import Any, TypeVar
 
+from copper_cli.cloud.words import one_line
 from copper_cli.errors import CloudError
 from copper_cli.records import (
     Aggregate,
@@ -158,22 +159,102 @@ def to_epoch_s(value: object) -> int | None:
 def parse_list(body: object, what: str) -> list[Row]:
     """The objects in a bare array, anything else in it left out."""
     if not isinstance(body, list):
-        raise CloudError(f"The cloud answered {_kind(body)} instead of a list for {what}.")
+        raise _wrong_kind(body, "a list", what)
     return [row for row in body if type(row) is dict]
 
 
-def parse_next_page(body: object, what: str) -> tuple[list[Row], str | None]:
-    """The objects of one page and where the next one is, None after the last."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    rows: list[Row]
+    """The objects that say what they are about."""
+    length: int
+    """How many rows the cloud sent."""
+    following: str | None = None
+    """Where the next page is; None after the last."""
+
+    @property
+    def unread(self) -> int:
+        """How many of the rows could not be read."""
+        return self.length - len(self.rows)
+
+
+def has_id(row: Row) -> bool:
+    """True for a premise, meter or gateway."""
+    return to_id(row.get("id")) is not None
+
+
+def is_bulk_row(row: Row) -> bool:
+    """True for a reading in bulk."""
+    return to_id(row.get("meter_id")) is not None
+
+
+def is_grid_row(row: Row) -> bool:
+    """True for a grid reading, or the null of a gateway that has sent none."""
+    time = row.get("hw_timestamp")
+    return to_id(row.get("gateway_id")) is not None and (time is None or to_utc(time) is not None)
+
+
+def parse_offset_page(body: object, what: str) -> Page:
+    """A page of a bare array. CloudError where it has rows and none of them can be read."""
+    if not isinstance(body, list):
+        raise _wrong_kind(body, "a list", what)
+    return Page(_readable(body, has_id, what), len(body))
+
+
+def parse_next_page(body: object, what: str, is_row: Callable[[Row], bool]) -> Page:
+    """A page of a list that is paged by `next`; an empty text ends it as null does.
+
+    CloudError where it has no `results`, or some of which none can be read.
+    """
     page = _object(body, what)
     following = page.get("next")
     if following is not None and not isinstance(following, str):
         raise CloudError(f"The cloud answered {_kind(following)} as the next page of {what}.")
-    return _rows(page, "results", what), following or None
+    results = _listed(page, "results", what)
+    return Page(_readable(results, is_row, what), len(results), following or None)
+
+
+def _listed(body: Row, field: str, what: str) -> list[Any]:
+    """The rows of an answer; CloudError where it has none to show and nothing that says so."""
+    rows = body.get(field)
+    if isinstance(rows, list):
+        if not rows and (body.get("error") or body.get("errors")):
+            raise CloudError(f"The cloud answered an error for {what}{_said(body)}.")
+        return rows
+    kind = _kind(rows) if field in body else "nothing"
+    raise CloudError(f"The cloud answered {kind} as the rows ({field}) of {what}{_said(body)}.")
+
+
+def _readable(rows: list[Any], is_row: Callable[[Row], bool], what: str) -> list[Row]:
+    """The rows that can be read; CloudError where there are rows and none can be."""
+    found = [row for row in rows if type(row) is dict and is_row(row)]
+    if rows and not found:
+        first = rows[0]
+        kind = f"{_kind(first)} without id or time" if isinstance(first, dict) else _kind(first)
+        raise CloudError(
+            f"The cloud answered rows for {what} of which none can be read: "
+            f"the first of {len(rows)} is {kind}{_said(first)}."
+        )
+    return found
+
+
+def _wrong_kind(body: object, wanted: str, what: str) -> CloudError:
+    return CloudError(
+        f"The cloud answered {_kind(body)} instead of {wanted} for {what}{_said(body)}."
+    )
+
+
+def _said(body: object) -> str:
+    """What an answer that is of no use says in words, as the end of a sentence."""
+    text = one_line(parse_error_text(body) or "", 1000).rstrip(".")
+    return f": {text}" if text else ""
 
 
 def _object(body: object, what: str) -> Row:
     if not isinstance(body, dict):
-        raise CloudError(f"The cloud answered {_kind(body)} instead of an object for {what}.")
+        raise _wrong_kind(body, "an object", what)
     return body
 
 
@@ -405,13 +486,13 @@ def parse_timezone(body: Any) -> str | None:
 
 
 def parse_aggregate(body: object, what: str) -> Aggregate:
-    """What the meters of a type used together."""
+    """What the meters of a type used together. CloudError where it names no sum, not even null."""
     found = _object(body, what)
-    count = to_number(found.get("meter_count"))
-    return Aggregate(
-        meter_count=None if count is None else int(count),
-        sum_energy=to_number(found.get("sum_energy")),
-    )
+    count, total = to_number(found.get("meter_count")), to_number(found.get("sum_energy"))
+    if total is None and ("sum_energy" not in found or found["sum_energy"] is not None):
+        kind = _kind(found["sum_energy"]) if "sum_energy" in found else "nothing"
+        raise CloudError(f"The cloud answered {kind} as the sum of {what}{_said(found)}.")
+    return Aggregate(meter_count=None if count is None else int(count), sum_energy=total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,17 +595,17 @@ def is_settled(body: object, kind: SeriesKind, after_s: float) -> bool:
 # The app API
 
 
-def parse_app_premises(state: object) -> list[Premise]:
-    """The premises of an individual's account."""
-    rows = _rows(_object(state, "the account"), "premise_list", "the account")
-    return parse_premises(rows, with_users=False)
+def parse_app_page(state: object) -> Page:
+    """The rows of an individual's premises. CloudError where there is no list of them."""
+    what = "the account"
+    premises = _listed(_object(state, what), "premise_list", what)
+    return Page(_readable(premises, has_id, what), len(premises))
 
 
-def parse_app_meters(state: object) -> list[Meter]:
-    """The meters of an individual's account, each with the id of its premise."""
-    rows = _rows(_object(state, "the account"), "premise_list", "the account")
+def parse_app_meters(premises: Iterable[Row]) -> list[Meter]:
+    """The meters of an individual's premises, each with the id of its premise."""
     meters: list[Meter] = []
-    for premise in rows:
+    for premise in premises:
         listed = premise.get("meter_list")
         inside = (
             [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
@@ -533,9 +614,15 @@ def parse_app_meters(state: object) -> list[Meter]:
     return meters
 
 
-def parse_instants(body: object, what: str) -> list[Instant]:
+def parse_instant_page(body: object, what: str) -> Page:
+    """The rows of a premise's meters now. CloudError where there is no list of them."""
+    results = _listed(_object(body, what), "results", what)
+    return Page(_readable(results, has_id, what), len(results))
+
+
+def parse_instants(rows: Iterable[Row]) -> list[Instant]:
     """What each meter of a premise shows right now, in the cloud's order."""
-    return _each(_instant, _rows(_object(body, what), "results", what))
+    return _each(_instant, rows)
 
 
 def _instant(row: Row) -> Instant | None:
@@ -590,8 +677,10 @@ def parse_error_text(body: object) -> str | None:
         return body
     if not isinstance(body, Mapping):
         return None
-    for field in ("error_description", "message", "error", "detail", "description"):
+    for field in ("error_description", "message", "error", "errors", "detail", "description"):
         value = body.get(field)
+        if isinstance(value, list) and value:
+            value = value[0]
         if isinstance(value, Mapping):
             value = value.get("message")
         if isinstance(value, str) and value.strip():

@@ -26,6 +26,7 @@ from copper_cli.cloud.events import CallDone, Clock, Event, Retrying, SystemCloc
 from copper_cli.cloud.files import digest, make_folder, write_private
 from copper_cli.cloud.parse import TokenAnswer, parse_token
 from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
+from copper_cli.cloud.words import one_line
 from copper_cli.config import Settings, is_loopback
 from copper_cli.errors import CloudError, CopperError, CredentialsError, LocalError, UsageError
 
@@ -412,7 +413,7 @@ def parse_code(pasted: str) -> str:
         query = parse_qs(text.rpartition("?")[2].partition("#")[0])
         if "error" in query and "code" not in query:
             said = (query.get("error_description") or query["error"])[0]
-            raise CredentialsError(f"The login failed: {transport.one_line(said)}")
+            raise CredentialsError(f"The login failed: {one_line(said)}")
         text = query.get("code", [""])[0].strip()
     if not text or not all("!" <= sign <= "~" for sign in text) or len(text) > 4096:
         raise UsageError(

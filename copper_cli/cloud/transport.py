@@ -11,9 +11,7 @@ import json
 import logging
 import math
 import random
-import re
 import time
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -25,6 +23,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from copper_cli.cloud.parse import parse_error_text
+from copper_cli.cloud.words import one_line
 from copper_cli.errors import CloudError
 
 MAX_TRIES = 5
@@ -186,17 +185,15 @@ def excerpt(answer: Answer, secrets: Iterable[str] = ()) -> str:
     with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(answer.body)
         text = parse_error_text(body) or (text if body else "")
+    return one_line(hide(text, secrets))
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text with the secrets in it made unreadable."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return one_line(text)
-
-
-def one_line(text: str, width: int = 200) -> str:
-    """The text without control characters and line breaks, cut to the width."""
-    text = "".join(" " if unicodedata.category(sign)[0] in "CZ" else sign for sign in text)
-    text = re.sub(r" +", " ", text).strip()
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text
 
 
 def parse_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:

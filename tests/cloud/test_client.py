@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from copper_cli.cloud.client import CloudClient, next_path
+from copper_cli.cloud.client import CloudClient
+from copper_cli.cloud.pages import next_path
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
 from copper_cli.records import Aggregate, Window
 

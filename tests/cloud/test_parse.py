@@ -184,8 +184,18 @@ def test_readings_come_out_sorted():
 def test_aggregate():
     """A count and a sum, None where they are not numbers."""
     assert parse.parse_aggregate({"meter_count": 3, "sum_energy": 4.5}, "x") == Aggregate(3, 4.5)
-    assert parse.parse_aggregate({"meter_count": "3"}, "x") == Aggregate(3, None)
-    assert parse.parse_aggregate({"meter_count": "many"}, "x") == Aggregate(None, None)
+    body = {"meter_count": "3", "sum_energy": "4.50"}
+    assert parse.parse_aggregate(body, "x") == Aggregate(3, 4.5)
+    assert parse.parse_aggregate({"meter_count": "many", "sum_energy": None}, "x") == Aggregate(
+        None, None
+    )
+
+
+@pytest.mark.parametrize("body", [{"meter_count": 3}, {"error": "down"}, {"sum_energy": "much"}])
+def test_an_aggregate_without_a_sum_is_no_aggregate(body):
+    """A report must not leave its line out as if nobody reported."""
+    with pytest.raises(CloudError, match="as the sum of x"):
+        parse.parse_aggregate(body, "x")
 
 
 def test_app_state_and_instants():
@@ -197,12 +207,15 @@ def test_app_state_and_instants():
             {"id": "p2", "meter_list": None},
         ],
     }
-    assert [premise.id for premise in parse.parse_app_premises(state)] == ["p1", "p2"]
-    assert [(m.id, m.premise_id) for m in parse.parse_app_meters(state)] == [("07:1", "p1")]
+    page = parse.parse_app_page(state)
+    assert [row["id"] for row in page.rows] == ["p1", "p2"]
+    assert [(m.id, m.premise_id) for m in parse.parse_app_meters(page.rows)] == [("07:1", "p1")]
     body = {
         "results": [{"id": "07:1", "type": "power", "instant_power": 1.5, "updated_at": AT}, {}]
     }
-    assert parse.parse_instants(body, "x") == [Instant("07:1", "power", 1.5, AT)]
+    page = parse.parse_instant_page(body, "x")
+    assert parse.parse_instants(page.rows) == [Instant("07:1", "power", 1.5, AT)]
+    assert page.unread == 1
 
 
 # Series
@@ -351,8 +364,10 @@ def test_answers_with_a_recent_bucket_to_come_are_not_settled():
 @pytest.mark.parametrize("odd", [value for value in ODD if not isinstance(value, list)])
 def test_a_list_must_be_a_list(odd):
     """One line that names what was asked."""
-    with pytest.raises(CloudError, match=r"^The cloud answered .* instead of a list for meter\.$"):
-        parse.parse_list(odd, "meter")
+    match = r"^The cloud answered .* instead of a list for meter(: text)?\.$"
+    for read in (parse.parse_list, parse.parse_offset_page):
+        with pytest.raises(CloudError, match=match):
+            read(odd, "meter")
 
 
 @pytest.mark.parametrize("odd", [value for value in ODD if not isinstance(value, dict)])
@@ -362,9 +377,9 @@ def test_an_object_must_be_an_object(odd):
         lambda body: parse.parse_series(body, "usage", "x"),
         lambda body: parse.parse_readings(body, "x"),
         lambda body: parse.parse_aggregate(body, "x"),
-        lambda body: parse.parse_next_page(body, "x"),
-        lambda body: parse.parse_instants(body, "x"),
-        parse.parse_app_meters,
+        lambda body: parse.parse_next_page(body, "x", parse.is_bulk_row),
+        lambda body: parse.parse_instant_page(body, "x"),
+        parse.parse_app_page,
     ):
         with pytest.raises(CloudError, match="instead of an object"):
             read(odd)
@@ -379,14 +394,72 @@ def test_rows_must_be_a_list(odd):
 
 def test_next_pages():
     """A text leads on; null, nothing and an empty text end; anything else is an error."""
-    assert parse.parse_next_page({"results": [{"a": 1}, 2], "next": "/n"}, "x") == (
-        [{"a": 1}],
-        "/n",
-    )
+
+    def read(body):
+        return parse.parse_next_page(body, "x", parse.is_bulk_row)
+
+    page = read({"results": [{"meter_id": "a"}, 2], "next": "/n"})
+    assert (page.rows, page.length, page.unread) == ([{"meter_id": "a"}], 2, 1)
+    assert page.following == "/n"
     for last in ({"results": []}, {"results": [], "next": None}, {"results": [], "next": ""}):
-        assert parse.parse_next_page(last, "x") == ([], None)
-    with pytest.raises(CloudError, match="as the next page of x"):
-        parse.parse_next_page({"results": [], "next": 5}, "x")
+        assert read(last) == parse.Page([], 0, None)
+    for odd in (5, True, False, 1.5, ["/n"], {"href": "/n"}):
+        with pytest.raises(CloudError, match="as the next page of x"):
+            read({"results": [], "next": odd})
+
+
+PAGES = {
+    "results": lambda body: parse.parse_next_page(body, "x", parse.is_bulk_row),
+    "results of instants": lambda body: parse.parse_instant_page(body, "x"),
+    "premise_list": parse.parse_app_page,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("odd", ["missing", None, 5, "text", {"a": 1}, True])
+def test_the_container_of_rows_may_not_be_missing(name, odd):
+    """An answer that has none is no empty list; what the cloud said stands in the message."""
+    field = name.partition(" ")[0]
+    body = {"error": "upstream\ntimed out.", "code": 504} | (
+        {} if odd == "missing" else {field: odd}
+    )
+    said = r"^The cloud answered .* as the rows .*: upstream timed out\.$"
+    with pytest.raises(CloudError, match=said):
+        PAGES[name](body)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_error_beside_no_rows_is_an_error(name):
+    """No rows are a rightful answer only where nothing says that it went wrong."""
+    field = name.partition(" ")[0]
+    assert PAGES[name]({field: []}).rows == []
+    assert PAGES[name]({field: [], "error": None, "errors": []}).rows == []
+    for body in ({"error": "down"}, {"errors": [{"message": "down"}]}):
+        with pytest.raises(CloudError, match=r"answered an error for .*: down\.$"):
+            PAGES[name]({field: []} | body)
+
+
+@pytest.mark.parametrize("junk", [None, 7, "row", [], {}, {"error": "down"}, {"id": None}])
+def test_rows_of_which_none_can_be_read_are_no_list(junk):
+    """Junk is not an empty list, in whatever list; the message names the first of it."""
+    lists = [
+        lambda: parse.parse_offset_page([junk, junk], "x"),
+        lambda: parse.parse_next_page({"results": [junk, junk]}, "x", parse.is_grid_row),
+        lambda: parse.parse_instant_page({"results": [junk, junk]}, "x"),
+        lambda: parse.parse_app_page({"premise_list": [junk, junk]}),
+    ]
+    for read in lists:
+        with pytest.raises(CloudError, match="none can be read: the first of 2 is"):
+            read()
+
+
+def test_grid_rows_without_a_reading_are_rows():
+    """A gateway that has sent nothing yet has a null time; a time that means nothing is junk."""
+    null = {"gateway_id": "g", "hw_timestamp": None}
+    odd = {"gateway_id": "h", "hw_timestamp": "soon"}
+    page = parse.parse_next_page({"results": [null, odd]}, "x", parse.is_grid_row)
+    assert (page.rows, page.unread) == ([null], 1)
+    assert parse.parse_grid(page.rows) == []
 
 
 _json = st.recursive(
@@ -438,20 +511,20 @@ _json = st.recursive(
 def test_no_json_whatever_ends_in_a_traceback(body):
     """Any JSON gives records or one CloudError."""
     for read in (
-        lambda: parse.parse_premises(parse.parse_list(body, "x"), with_users=True),
-        lambda: parse.parse_meters(parse.parse_list(body, "x")),
-        lambda: parse.parse_gateways(parse.parse_list(body, "x")),
-        lambda: parse.parse_histories(parse.parse_list(body, "x")),
-        lambda: parse.parse_bulk(parse.parse_next_page(body, "x")[0]),
-        lambda: parse.parse_grid(parse.parse_list(body, "x")),
+        lambda: parse.parse_premises(parse.parse_offset_page(body, "x").rows, with_users=True),
+        lambda: parse.parse_meters(parse.parse_offset_page(body, "x").rows),
+        lambda: parse.parse_gateways(parse.parse_offset_page(body, "x").rows),
+        lambda: parse.parse_histories(parse.parse_offset_page(body, "x").rows),
+        lambda: parse.parse_bulk(parse.parse_next_page(body, "x", parse.is_bulk_row).rows),
+        lambda: parse.parse_grid(parse.parse_next_page(body, "x", parse.is_grid_row).rows),
         lambda: parse.parse_grid_series(body, "x"),
         lambda: parse.parse_series(body, "usage", "x"),
         lambda: parse.parse_series(body, "average-series", "x"),
         lambda: parse.parse_readings(body, "x"),
         lambda: parse.parse_aggregate(body, "x"),
-        lambda: parse.parse_instants(body, "x"),
-        lambda: parse.parse_app_premises(body),
-        lambda: parse.parse_app_meters(body),
+        lambda: parse.parse_instants(parse.parse_instant_page(body, "x").rows),
+        lambda: parse.parse_premises(parse.parse_app_page(body).rows, with_users=False),
+        lambda: parse.parse_app_meters(parse.parse_app_page(body).rows),
         lambda: parse.parse_token(body),
         lambda: parse.parse_error_text(body),
         lambda: parse.has_every_email(body),
@@ -585,6 +658,9 @@ def test_tokens():
         ({"error": "bad", "error_description": "very bad"}, "very bad"),
         ({"message": "no"}, "no"),
         ({"error": {"message": "deep"}}, "deep"),
+        ({"errors": ["first", "second"]}, "first"),
+        ({"errors": [{"message": "in a list"}]}, "in a list"),
+        ({"errors": []}, None),
         ({"message": " ", "detail": "d"}, "d"),
         ("plain", "plain"),
         ({"other": 1}, None),
