@@ -149,8 +149,15 @@ class CloudClient:
 
     def fetch_timezone(self, meter_id: str) -> str | None:
         """IANA name of the zone where a meter is; None where the cloud does not say."""
-        path = f"{self._meter(meter_id)}/location"
-        return self._session.get_json(path, read=parse.parse_timezone)
+        return self._session.get_json(
+            f"{self._meter(meter_id)}/location",
+            read=parse.parse_timezone,
+            reuse=lambda body: parse.parse_timezone(body) is not None,
+        )
+
+    def is_timezone_cached(self, meter_id: str) -> bool:
+        """True where fetch_timezone would need no call."""
+        return self._session.is_cached(f"{self._meter(meter_id)}/location")
 
     def fetch_aggregate(
         self, meter_type: str, window: Window, *, granularity: str = "month"

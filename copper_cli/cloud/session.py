@@ -346,9 +346,9 @@ class CloudSession:
                 f"{call.what}: the cloud refuses the question (400{said}).", status=400
             )
         if status == 404:
-            return NotFoundError(
-                f"{call.what}: the cloud knows no such thing (404{said}).", status=404
-            )
+            is_meter = call.kind.startswith("meter/")  # a list has named it
+            unknown = "does not know it any more" if is_meter else "knows no such thing"
+            return NotFoundError(f"{call.what}: the cloud {unknown} (404{said}).", status=404)
         if 300 <= status < 400 and status != 304:
             said = ", a redirect, which is never followed; check COPPER_API_URL"
         return CloudError(f"{call.what}: {self._host} answered {status}{said}.", status=status)

@@ -87,6 +87,22 @@ def download_files(
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
 
 
+def failed_job(subject: str, files: Iterable[tuple[str, Question]], error: CopperError) -> FileJob:
+    """A meter of which it is known beforehand that nothing can be asked, and why.
+
+    Files that earlier runs wrote for the same questions are kept.
+    """
+
+    def fetch(folder: Folder) -> Any:
+        raise error
+
+    def never(got: Any) -> Any:
+        raise AssertionError("nothing was fetched")
+
+    parts = [Part(name, question, never, never) for name, question in files]
+    return FileJob(subject, (), fetch, lambda look: Cost(0, 0), parts)
+
+
 def start_check(context: Context, folder: Path, jobs: Sequence[FileJob]) -> None:
     """Say that the jobs' files are looked for: to read thousands of them takes a while."""
     phase = f"checking {folder.name or folder}/"
@@ -255,7 +271,7 @@ class _Counted:
 class _Failed:
     """Why nothing was fetched."""
 
-    error: Exception
+    error: CopperError
 
 
 def _finish(folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Failed) -> Outcome:
@@ -263,7 +279,8 @@ def _finish(folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Faile
     entry = Entry(part.question, job.subject, "failed", windows=tuple(job.windows))
     if isinstance(fetched, _Failed):
         folder.record(part.name, replace(entry, reason=str(fetched.error)))
-        return Outcome(job.subject, "failed", reason=str(fetched.error))
+        error = fetched.error
+        return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
     outcome = part.judge(fetched.got)
     first = outcome.first_to_come
     first_utc = None if first is None else datetime.fromtimestamp(first, UTC)

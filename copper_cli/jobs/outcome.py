@@ -35,6 +35,8 @@ class Outcome:
     """The cloud's sum over the range, in the standard unit."""
     reason: str | None = None
     """Why it failed."""
+    lasting: bool = False
+    """Asking again would fail for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The facts of a whole download, as JSON shows them and the last lines say them."""
     # A meter that could not be had is said once, however many files it was to be.
-    failed = Counter((o.subject, o.reason) for o in outcomes if o.state == "failed")
+    failed = Counter((o.subject, o.reason, o.lasting) for o in outcomes if o.state == "failed")
     return {
         "noun": noun,
         "folder": str(folder),
@@ -69,11 +71,18 @@ def summarise(
         "kept": sum(1 for o in outcomes if o.state == "kept"),
         "empty": sum(1 for o in outcomes if o.state == "empty"),
         "to_come": sum(o.to_come for o in outcomes),
-        "failed": [{"id": i, "reason": r, "files": n} for (i, r), n in failed.items()],
+        "failed": [
+            tell_failure(i, r, lasting) | {"files": n} for (i, r, lasting), n in failed.items()
+        ],
         "files": sum(1 for o in outcomes if o.file and o.state in ("fetched", "kept")),
         "calls": context.session.calls_used - calls_before,
         "quota_left": quota_left(context),
     }
+
+
+def tell_failure(subject: str, reason: str | None, lasting: bool) -> dict[str, Any]:
+    """One failure as JSON shows it; `lasting` stands there only where it is true."""
+    return {"id": subject, "reason": reason} | ({"lasting": True} if lasting else {})
 
 
 def open_from(context: Context, window: Window) -> int | None:
