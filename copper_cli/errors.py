@@ -10,9 +10,13 @@ from datetime import datetime
 
 
 class CopperError(Exception):
-    """What the program can explain. `exit_code` is what the shell sees."""
+    """What the program can explain. `exit_code` is what the shell sees.
+
+    `lasting`: the same question again would fail for the same reason.
+    """
 
     exit_code = 1
+    lasting = False
 
 
 class UsageError(CopperError):
@@ -42,6 +46,16 @@ class CloudError(CopperError):
 
 class NotFoundError(CloudError):
     """The cloud knows no such thing (404)."""
+
+    lasting = True
+
+
+class ZoneError(CloudError):
+    """Nobody can say in which time zone a meter is."""
+
+    def __init__(self, message: str, *, lasting: bool) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class BadRequestError(CloudError):

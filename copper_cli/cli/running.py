@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import update_wrapper
@@ -40,6 +40,7 @@ class Run:
         self._stack = ExitStack()
         self._handle: str | None = None
         self._left_out: dict[str, int] = {}
+        self._session: CloudSession | None = None
 
     def __enter__(self) -> Run:
         return self
@@ -142,7 +143,7 @@ class Run:
             else:
                 watcher.note(event)
 
-        session = CloudSession(settings, grant=grant, on_event=note)
+        session = self._session = CloudSession(settings, grant=grant, on_event=note)
         self._stack.enter_context(session)
         self._stack.callback(watcher.stop)  # before the session closes: it is asked for the quota
         watcher.watch_quota(session.peek_quota)
@@ -225,6 +226,10 @@ class Run:
         `noun` asks for the line that scripts count by (`premises`, `meters`).
         """
         self._watch().start("", 0, "writing the table")
+        if unread := self._unread_rows():
+            from dataclasses import replace
+
+            table = replace(table, facts={**table.facts, "unread_rows": unread})
         if self.csv_output_file is not None:
             from copper_cli.write.files import write_whole
             from copper_cli.write.tables import render_csv
@@ -276,14 +281,19 @@ class Run:
             self._say_done(table)
         if failed:
             noun = table.facts.get("noun", "part")
-            raise IncompleteError(
-                f"{_count(len(failed), noun)} missing. "
-                "Run the same command again to fetch what is missing."
-            )
+            raise IncompleteError(f"{_count(len(failed), noun)} missing. {_advise(failed)}")
         self.complete()
 
     def complete(self) -> None:
-        """The last line of a table: everything asked for is there."""
+        """The last line of a table: everything asked for is there.
+
+        IncompleteError where a list held rows that could not be read.
+        """
+        if unread := self._unread_rows():
+            raise IncompleteError(
+                f"{_count(unread, 'row')} of the cloud's lists could not be read; "
+                "what stood there is missing."
+            )
         if self.output_format == "table":
             click.echo("complete!")
 
@@ -294,6 +304,9 @@ class Run:
     def say(self, text: str) -> None:
         """A line for the person at the terminal or in the log."""
         self._watch().say(text)
+
+    def _unread_rows(self) -> int:
+        return 0 if self._session is None else self._session.unread_rows
 
     def _say_done(self, table: Table) -> None:
         """What became of it; what is late or missing comes last, where the eye falls."""
@@ -374,6 +387,16 @@ def _describe_unfilled(facts: Mapping[str, Any]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _advise(failed: Sequence[Mapping[str, Any]]) -> str:
+    """What to do about parts that failed."""
+    lasting = sum(1 for one in failed if one.get("lasting"))
+    if not lasting:
+        return "Run the same command again to fetch what is missing."
+    if lasting == len(failed):
+        return "The same command again would not bring it: see above why."
+    return f"Run the same command again to fetch all but {lasting} of them: see above why."
 
 
 def _is_file(stream: TextIO) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from copper_cli.cloud import parse
@@ -39,26 +41,42 @@ class AppClient:
 
     def fetch_state(self) -> Any:
         """The account as the cloud wrote it: `user`, `premise_list` and so on."""
-        return self._session.get_json(f"{ROOT}/state")
+        return self._fetch_state()[0]
 
     def fetch_premises(self) -> list[Premise]:
         """The account's premises, in the cloud's order."""
-        return parse.parse_app_premises(self.fetch_state())
+        return parse.parse_premises(self._fetch_state()[1], with_users=False)
 
     def fetch_meters(self) -> list[Meter]:
         """The account's meters, premise by premise."""
-        return parse.parse_app_meters(self.fetch_state())
+        return parse.parse_app_meters(self._fetch_state()[1])
 
     def fetch_instants(self, premise_id: str) -> list[Instant]:
         """What each meter of a premise shows right now, in the cloud's order."""
-        body = self._fetch_raw_instants(premise_id)
-        return parse.parse_instants(body, f"instant of premise {premise_id}")
+        return parse.parse_instants(self._fetch_instants(premise_id)[1])
 
     def fetch_everything(self) -> dict[str, Any]:
         """The account's state and each premise's instant readings, as the cloud wrote them."""
-        state = self.fetch_state()
-        premises = [premise.id for premise in parse.parse_app_premises(state)]
-        return {"state": state, "instant": {p: self._fetch_raw_instants(p) for p in premises}}
+        state, rows = self._fetch_state()
+        premises = [premise.id for premise in parse.parse_premises(rows, with_users=False)]
+        return {"state": state, "instant": {p: self._fetch_instants(p)[0] for p in premises}}
 
-    def _fetch_raw_instants(self, premise_id: str) -> Any:
-        return self._session.get_json(f"{ROOT}/instant/{quote_segment(premise_id, 'premise')}")
+    def _fetch_state(self) -> tuple[Any, list[parse.Row]]:
+        return self._fetch_rows(f"{ROOT}/state", "the account", parse.parse_app_page)
+
+    def _fetch_instants(self, premise_id: str) -> tuple[Any, list[parse.Row]]:
+        what = f"instant of premise {premise_id}"
+        path = f"{ROOT}/instant/{quote_segment(premise_id, 'premise')}"
+        return self._fetch_rows(path, what, partial(parse.parse_instant_page, what=what))
+
+    def _fetch_rows(
+        self, path: str, what: str, read_page: Callable[[Any], parse.Page]
+    ) -> tuple[Any, list[parse.Row]]:
+        """The answer as the cloud wrote it, and its rows that can be read."""
+        body, page = self._session.get_json(
+            path,
+            read=lambda body: (body, read_page(body)),
+            reuse=lambda found: found[1].unread == 0,
+        )
+        self._session.note_unread(what, page.unread, page.length)
+        return body, page.rows

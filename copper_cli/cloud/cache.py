@@ -165,11 +165,17 @@ class AnswerCache:
             return None
 
     def keep(
-        self, request: requests.PreparedRequest, body: bytes, headers: Mapping[str, str]
+        self,
+        request: requests.PreparedRequest,
+        body: bytes,
+        headers: Mapping[str, str],
+        least_s: float = 0.0,
     ) -> None:
-        """Keeps a complete answer with status 200, if its headers allow it."""
+        """Keeps a complete answer with status 200, if its headers allow it or for `least_s`."""
         now_s = self._now()
         seconds = lifetime_s(headers, headers.get("Age"), now_s) if self._enabled else None
+        if least_s > 0:
+            seconds = max(seconds or 0.0, least_s)
         if seconds is None:
             return
         kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}

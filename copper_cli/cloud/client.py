@@ -1,17 +1,25 @@
-"""The partner endpoints: one method each, both kinds of paging, records out."""
+"""The partner endpoints: one method each, records out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 from copper_cli.cloud import parse
 from copper_cli.cloud.events import RowsLeftOut
+from copper_cli.cloud.pages import DEFAULT_QUERY_LIMIT, ListReader
 from copper_cli.cloud.session import CloudSession, reuse_always
-from copper_cli.cloud.worth import check_filled, check_grid, hold_readings, hold_series
+from copper_cli.cloud.worth import (
+    check_filled,
+    check_grid,
+    check_sum,
+    has_amounts,
+    hold_readings,
+    hold_series,
+)
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
 from copper_cli.filling import TO_COME_S, GapFinder, may_change, span_gaps
 from copper_cli.records import (
@@ -30,18 +38,6 @@ from copper_cli.records import (
 )
 from copper_cli.text import one_line
 
-DEFAULT_QUERY_LIMIT = 1000
-"""The cloud's own page length, left out of the question."""
-
-
-class _Identified(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-One = TypeVar("One", bound=_Identified)
-T = TypeVar("T")
-
 
 class CloudClient:
     """What an enterprise's meters, premises and gateways say.
@@ -56,14 +52,14 @@ class CloudClient:
             raise CredentialsError("Set COPPER_ENTERPRISE_ID to your enterprise's id.")
         self._session = session
         self._root = f"/api/v2/partner/{quote_segment(enterprise_id, 'enterprise')}"
-        self._query_limit = query_limit
+        self._lists = ListReader(session, self._root, query_limit)
 
     def fetch_premises(self, *, with_users: bool = False) -> list[Premise]:
         """Every premise, in the cloud's order; with the emails of its users when asked for."""
         params = {"with_users": "True"} if with_users else {}
         reuse = _has_every_email if with_users else reuse_always
         read = partial(parse.parse_premises, with_users=with_users)
-        return self._offset_list("premise", params, read, reuse)
+        return self._lists.read_by_offset("premise", params, read, reuse)
 
     def fetch_meters(
         self, *, with_history: bool = True, premise_id: str | None = None
@@ -72,25 +68,29 @@ class CloudClient:
         params = {} if with_history else {"with_history": "false"}
         if premise_id is not None:
             params["premise_id"] = premise_id
-        return self._offset_list("meter", params, parse.parse_meters)
+        return self._lists.read_by_offset("meter", params, parse.parse_meters)
 
     def fetch_gateways(self, *, with_history: bool = False) -> list[Gateway]:
         """Every gateway, those not yet installed too, in the cloud's order."""
         params = {} if with_history else {"with_history": "false"}
-        return self._offset_list("gateway", params, parse.parse_gateways)
+        return self._lists.read_by_offset("gateway", params, parse.parse_gateways)
 
     def fetch_gateway_histories(self) -> dict[str, tuple[StateChange, ...]]:
         """State changes by gateway id."""
-        found = self._offset_list("gateway/history", {}, parse.parse_histories)
+        found = self._lists.read_by_offset("gateway/history", {}, parse.parse_histories)
         return {history.id: history.changes for history in found}
 
     def fetch_bulk(self) -> list[BulkReading]:
         """The newest register of each meter heard recently, in the standard unit."""
-        return self._next_list("bulk", parse.parse_bulk)
+        return self._lists.read_by_next(
+            "bulk", parse.is_bulk_row, parse.parse_bulk, lambda reading: reading.meter_id
+        )
 
     def fetch_grid_latest(self) -> list[GridReading]:
         """The newest grid reading of each gateway."""
-        return self._next_list("grid/latest", parse.parse_grid)
+        return self._lists.read_by_next(
+            "grid/latest", parse.is_grid_row, parse.parse_grid, lambda reading: reading.gateway_id
+        )
 
     def fetch_grid_readings(
         self,
@@ -156,14 +156,17 @@ class CloudClient:
             found = parse.parse_series(body, kind, what, meter_id)
             held = hold_series(found, window, granularity, what)
             self._tell_left_out(held.left_out, what)
+            check_sum(held.series, window, granularity, what)
             if window.end_utc.timestamp() < self._session.clock.now() - TO_COME_S:
-                check_filled(held.series, what)
+                check_filled(held.series, window, what)
             return held.series
 
         def is_settled(series: Series) -> bool:
             finder = GapFinder(int(window.start_utc.timestamp()), granularity)
             finder.feed(series.times_s, series.energy)
             gaps = finder.end(int(window.end_utc.timestamp()))
+            if series.sum_energy and not has_amounts(series):
+                return False  # a doubt that only the whole range can settle
             return not may_change(gaps, self._session.clock.now())
 
         return self._session.get_json(
@@ -212,8 +215,15 @@ class CloudClient:
 
     def fetch_timezone(self, meter_id: str) -> str | None:
         """IANA name of the zone where a meter is; None where the cloud does not say."""
-        path = f"{self._meter(meter_id)}/location"
-        return self._session.get_json(path, read=parse.parse_timezone)
+        return self._session.get_json(
+            f"{self._meter(meter_id)}/location",
+            read=parse.parse_timezone,
+            reuse=lambda name: name is not None,
+        )
+
+    def is_timezone_cached(self, meter_id: str) -> bool:
+        """True where fetch_timezone would need no call."""
+        return self._session.is_cached(f"{self._meter(meter_id)}/location")
 
     def fetch_aggregate(
         self, meter_type: str, window: Window, *, granularity: str = "month"
@@ -254,62 +264,6 @@ class CloudClient:
     def _meter(self, meter_id: str) -> str:
         return f"{self._root}/meter/{quote_segment(meter_id, 'meter')}"
 
-    def _offset_list(
-        self,
-        name: str,
-        params: Mapping[str, str | int],
-        read_rows: Callable[[list[parse.Row]], list[One]],
-        reuse: Callable[[Sequence[One]], bool] = reuse_always,
-    ) -> list[One]:
-        """What is on every page, each id once. A page that brings nothing new is an error."""
-
-        def read(body: Any) -> tuple[int, list[One]]:
-            rows = parse.parse_list(body, name)
-            return len(body), read_rows(rows)
-
-        found: dict[str, One] = {}
-        offset = 0
-        while True:
-            page_params = dict(params)
-            if self._query_limit != DEFAULT_QUERY_LIMIT:
-                page_params["limit"] = self._query_limit
-            if offset:
-                page_params["offset"] = offset
-            known = len(found)
-            length, page = self._session.get_json(
-                f"{self._root}/{name}", page_params, read=read, reuse=lambda page: reuse(page[1])
-            )
-            for one in page:
-                found.setdefault(one.id, one)
-            if length < self._query_limit:
-                return list(found.values())
-            if len(found) == known:
-                raise CloudError(
-                    f"{name}: the cloud repeats a page (rows from {offset} on); "
-                    "the list cannot be read to its end."
-                )
-            offset += length
-
-    def _next_list(self, name: str, read_rows: Callable[[list[parse.Row]], list[T]]) -> list[T]:
-        """What is on every page; `next` is followed on the API host only, never in a ring."""
-
-        def read(body: Any) -> tuple[list[T], str | None]:
-            rows, following = parse.parse_next_page(body, name)
-            return read_rows(rows), following
-
-        path = f"{self._root}/{name}"
-        found: list[T] = []
-        seen = {path}
-        while True:
-            page, following = self._session.get_json(path, read=read)
-            found += page
-            if following is None:
-                return found
-            path = next_path(self._session.settings.api_url, path, following, name)
-            if path in seen:
-                raise CloudError(f"{name}: the cloud's pages go in a ring; the list has no end.")
-            seen.add(path)
-
 
 def quote_segment(text: str, what: str) -> str:
     """The id as one segment of a path, so that no id can name another path.
@@ -345,17 +299,3 @@ def window_params(window: Window) -> dict[str, str | int]:
 
 def _text(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def next_path(api_url: str, path: str, following: str, what: str) -> str:
-    """The path and query of the next page. CloudError where it leads to another host."""
-    origin = urlsplit(api_url)
-    try:
-        found = urlsplit(urljoin(api_url + path, following))
-    except ValueError:
-        raise CloudError(f"{what}: the cloud names a next page that is no address.") from None
-    if (found.scheme, found.netloc) != (origin.scheme, origin.netloc):
-        raise CloudError(f"{what}: the cloud names a next page on another host; not followed.")
-    whole = found._replace(scheme="", netloc="", fragment="").geturl()
-    whole = whole if whole.startswith("/") else f"/{whole}"
-    return whole.removeprefix(origin.path) if origin.path else whole

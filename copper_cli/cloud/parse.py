@@ -2,12 +2,13 @@
 
 Unknown fields are ignored and missing ones survived. A value of a wrong type is None; a thing
 without the id or instant that makes it what it is, is left out; an answer that is no list or
-object where it must be raises CloudError.
+object where it must be raises CloudError, and so does a list of which nothing can be read.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -43,13 +44,27 @@ _MEMO_SIZE = 100_000
 _HUGE = 1e300
 _EPOCH = date(1970, 1, 1).toordinal()
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_S = 946_684_800
+"""2000-01-01."""
+_LATEST_S = 4_102_444_800
+"""2100-01-01."""
+_LONGEST_NUMBER = 40
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_EPOCH_TEXT = re.compile(r"[0-9]{9,}(\.[0-9]+)?")
+"""Eight digits are a date: `20220302`."""
 
 
 # Single values
 
 
 def to_number(value: object) -> Number | None:
-    """The value if it is a finite number; a boolean is none, nor is what no float could hold."""
+    """The value if it is a finite number, or a text that can only mean one.
+
+    `"0.500000"` is 0.5 and `"100350"` the whole number. No number are: a boolean, what no float
+    could hold, and texts that people or programs read differently (`1,5`, `1_000`, `0x1F`, `NaN`).
+    """
+    if type(value) is str and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
+        value = int(value) if value.lstrip("+-").isdigit() else float(value)
     if (type(value) is int or type(value) is float) and -_HUGE < value < _HUGE:
         return value  # as it was written: 0 stays 0, so that files show what the cloud sent
     return None
@@ -68,14 +83,30 @@ def to_id(value: object) -> str | None:
 
 
 def to_utc(value: object) -> datetime | None:
-    """The instant in a text such as `2022-03-02T04:30:00.000Z`; without an offset it is UTC."""
+    """The instant in a text such as `2022-03-02T04:30:00.000Z`; without an offset it is UTC.
+
+    Also seconds or milliseconds since 1970 as a number or its text, where they lie between 2000
+    and 2100: the two ranges are far apart, so that neither can be taken for the other.
+    """
     if not isinstance(value, str):
-        return None
+        return _from_epoch(to_number(value))
+    if _EPOCH_TEXT.fullmatch(value):
+        return _from_epoch(to_number(value))
     try:
         found = datetime.fromisoformat(value)
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _from_epoch(value: Number | None) -> datetime | None:
+    if value is None:
+        return None
+    if _EARLIEST_S <= value < _LATEST_S:
+        return _EPOCH_UTC + timedelta(microseconds=round(value * 1_000_000))
+    if _EARLIEST_S * 1000 <= value < _LATEST_S * 1000:
+        return _EPOCH_UTC + timedelta(microseconds=round(value * 1000))
+    return None
 
 
 # Dates and times of day come again and again: a month of minutes takes 14 ms this way, and 22 by
@@ -129,28 +160,103 @@ def to_epoch_s(value: object) -> int | None:
 def parse_list(body: object, what: str) -> list[Row]:
     """The objects in a bare array, anything else in it left out."""
     if not isinstance(body, list):
-        raise CloudError(f"The cloud answered {_kind(body)} instead of a list for {what}.")
+        raise _wrong_kind(body, "a list", what)
     return [row for row in body if type(row) is dict]
 
 
-def parse_next_page(body: object, what: str) -> tuple[list[Row], str | None]:
-    """The objects of one page and where the next one is, None after the last."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    rows: list[Row]
+    """The objects that say what they are about."""
+    length: int
+    """How many rows the cloud sent."""
+    following: str | None = None
+    """Where the next page is; None after the last."""
+
+    @property
+    def unread(self) -> int:
+        """How many of the rows could not be read."""
+        return self.length - len(self.rows)
+
+
+def has_id(row: Row) -> bool:
+    """True for a premise, meter or gateway."""
+    return to_id(row.get("id")) is not None
+
+
+def is_bulk_row(row: Row) -> bool:
+    """True for a reading in bulk."""
+    return to_id(row.get("meter_id")) is not None
+
+
+def is_grid_row(row: Row) -> bool:
+    """True for a grid reading, or the null of a gateway that has sent none."""
+    time = row.get("hw_timestamp")
+    return to_id(row.get("gateway_id")) is not None and (time is None or to_utc(time) is not None)
+
+
+def parse_offset_page(body: object, what: str) -> Page:
+    """A page of a bare array. CloudError where it has rows and none of them can be read."""
+    if not isinstance(body, list):
+        raise _wrong_kind(body, "a list", what)
+    return Page(_readable(body, has_id, what), len(body))
+
+
+def parse_next_page(body: object, what: str, is_row: Callable[[Row], bool]) -> Page:
+    """A page of a list that is paged by `next`; an empty text ends it as null does.
+
+    CloudError where it has no `results`, or some of which none can be read.
+    """
     page = _object(body, what)
     following = page.get("next")
     if following is not None and not isinstance(following, str):
         raise CloudError(f"The cloud answered {_kind(following)} as the next page of {what}.")
-    return _rows(page, "results", what), following or None
+    results = _listed(page, "results", what)
+    return Page(_readable(results, is_row, what), len(results), following or None)
+
+
+def _listed(body: Row, field: str, what: str) -> list[Any]:
+    """The rows of an answer; CloudError where it has none to show and nothing that says so."""
+    rows = body.get(field)
+    if isinstance(rows, list):
+        if not rows and (body.get("error") or body.get("errors")):
+            raise CloudError(f"The cloud answered an error for {what}{_said(body)}.")
+        return rows
+    kind = _kind(rows) if field in body else "nothing"
+    raise CloudError(f"The cloud answered {kind} as the rows ({field}) of {what}{_said(body)}.")
+
+
+def _readable(rows: list[Any], is_row: Callable[[Row], bool], what: str) -> list[Row]:
+    """The rows that can be read; CloudError where there are rows and none can be."""
+    found = [row for row in rows if type(row) is dict and is_row(row)]
+    if rows and not found:
+        first = rows[0]
+        kind = f"{_kind(first)} without id or time" if isinstance(first, dict) else _kind(first)
+        raise CloudError(
+            f"The cloud answered rows for {what} of which none can be read: "
+            f"the first of {len(rows)} is {kind}{_said(first)}."
+        )
+    return found
+
+
+def _wrong_kind(body: object, wanted: str, what: str) -> CloudError:
+    return CloudError(
+        f"The cloud answered {_kind(body)} instead of {wanted} for {what}{_said(body)}."
+    )
+
+
+def _said(body: object) -> str:
+    """What an answer that is of no use says in words, as the end of a sentence."""
+    text = one_line(parse_error_text(body) or "", 1000).rstrip(".")
+    return f": {text}" if text else ""
 
 
 def _object(body: object, what: str) -> Row:
     if not isinstance(body, dict):
-        raise CloudError(f"The cloud answered {_kind(body)} instead of an object for {what}.")
+        raise _wrong_kind(body, "an object", what)
     return body
-
-
-def _rows(body: Row, field: str, what: str) -> list[Row]:
-    rows = body.get(field)
-    return [] if rows is None else parse_list(rows, f"the rows ({field}) of {what}")
 
 
 def _kind(value: object) -> str:
@@ -317,9 +423,7 @@ def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
     """
     columns: dict[object, tuple[list[object], list[object], list[object]]] = {}
     if not isinstance(body, list):
-        said = _said(body) if isinstance(body, dict) else None
-        instead = f"200 with an error: {said}" if said else f"{_kind(body)} instead of a list."
-        raise CloudError(f"{what}: the cloud answered {instead}")
+        raise _wrong_kind(body, "a list", what)
     for row in body:
         if type(row) is not dict:
             continue
@@ -367,7 +471,7 @@ def parse_readings(body: object, what: str, meter_id: str | None = None) -> list
     question about another meter.
     """
     found = _answer(body, what, meter_id)
-    rows = _container(found, "results", what)
+    rows = _listed(found, "results", what)
     readings = _each(_reading, (row for row in rows if isinstance(row, dict)))
     if rows and not readings:
         raise CloudError(f"{what}: none of the {len(rows)} readings that the cloud sent is one.")
@@ -388,13 +492,13 @@ def parse_timezone(body: Any) -> str | None:
 
 
 def parse_aggregate(body: object, what: str) -> Aggregate:
-    """What the meters of a type used together."""
+    """What the meters of a type used together. CloudError where it names no sum, not even null."""
     found = _object(body, what)
-    count = to_number(found.get("meter_count"))
-    return Aggregate(
-        meter_count=None if count is None else int(count),
-        sum_energy=to_number(found.get("sum_energy")),
-    )
+    count, total = to_number(found.get("meter_count")), to_number(found.get("sum_energy"))
+    if total is None and ("sum_energy" not in found or found["sum_energy"] is not None):
+        kind = _kind(found["sum_energy"]) if "sum_energy" in found else "nothing"
+        raise CloudError(f"The cloud answered {kind} as the sum of {what}{_said(found)}.")
+    return Aggregate(meter_count=None if count is None else int(count), sum_energy=total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +523,7 @@ def parse_series(body: object, kind: SeriesKind, what: str, meter_id: str | None
     without a readable time is left out, and so is seen as absent. About a microsecond a row.
 
     Raises CloudError where the answer has no list of rows, rows or amounts of which none can be
-    read, no row where its own sum says there should be some, or is about another meter.
+    read, or is about another meter.
     """
     fields = _fields(kind)
     found = _answer(body, what, meter_id)
@@ -427,12 +531,12 @@ def parse_series(body: object, kind: SeriesKind, what: str, meter_id: str | None
     if kind != "usage" and found.get(fields.rows) is None and total is None and not _said(found):
         listed: list[Any] = []  # no baseline (yet): the cloud leaves it out
     else:
-        listed = _container(found, fields.rows, what)
+        listed = _listed(found, fields.rows, what)
     times, rows = _timed([row for row in listed if type(row) is dict])
     if not all(map(lt, times, islice(times, 1, None))):
         times, rows = _in_order(times, rows, fields)
     energy = _column(rows, fields.energy)
-    _check_readable(listed, rows, energy, fields, total, what)
+    _check_readable(listed, rows, energy, fields, what)
     is_usage = kind == "usage"
     nothing = [None] * len(rows)
     return Series(
@@ -455,36 +559,16 @@ def _answer(body: object, what: str, meter_id: str | None) -> Row:
     return found
 
 
-def _container(body: Row, field: str, what: str) -> list[Any]:
-    """The list that must be there, whatever is in it. CloudError says what is there instead."""
-    rows = body.get(field)
-    if isinstance(rows, list):
-        return rows
-    if (said := _said(body)) is not None:
-        raise CloudError(f"{what}: the cloud answered 200 with an error: {said}")
-    found = f"{_kind(rows)} as {field}" if field in body else f"an answer without {field}"
-    raise CloudError(f"{what}: the cloud sent {found}.")
-
-
-def _said(body: Row) -> str | None:
-    """What an answer says in words instead of data."""
-    text = parse_error_text(body)
-    return None if text is None else one_line(text).rstrip(".") + "."
-
-
 def _check_readable(
     listed: list[Any],
     rows: list[Row],
     energy: list[Any],
     fields: _SeriesFields,
-    total: Number | None,
     what: str,
 ) -> None:
     """CloudError where rows should be readable and none is."""
     if listed and not rows:
         raise CloudError(f"{what}: none of the {len(listed)} rows that the cloud sent has a time.")
-    if not listed and total:
-        raise CloudError(f"{what}: the cloud sent no row, though its own sum says {total}.")
     if rows and not any(amount is not None for amount in energy):
         sent = [row[fields.energy] for row in rows if row.get(fields.energy) is not None]
         if sent:
@@ -540,17 +624,17 @@ def _is_clean(column: list[Any]) -> bool:
 # The app API
 
 
-def parse_app_premises(state: object) -> list[Premise]:
-    """The premises of an individual's account."""
-    rows = _rows(_object(state, "the account"), "premise_list", "the account")
-    return parse_premises(rows, with_users=False)
+def parse_app_page(state: object) -> Page:
+    """The rows of an individual's premises. CloudError where there is no list of them."""
+    what = "the account"
+    premises = _listed(_object(state, what), "premise_list", what)
+    return Page(_readable(premises, has_id, what), len(premises))
 
 
-def parse_app_meters(state: object) -> list[Meter]:
-    """The meters of an individual's account, each with the id of its premise."""
-    rows = _rows(_object(state, "the account"), "premise_list", "the account")
+def parse_app_meters(premises: Iterable[Row]) -> list[Meter]:
+    """The meters of an individual's premises, each with the id of its premise."""
     meters: list[Meter] = []
-    for premise in rows:
+    for premise in premises:
         listed = premise.get("meter_list")
         inside = (
             [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
@@ -559,9 +643,15 @@ def parse_app_meters(state: object) -> list[Meter]:
     return meters
 
 
-def parse_instants(body: object, what: str) -> list[Instant]:
+def parse_instant_page(body: object, what: str) -> Page:
+    """The rows of a premise's meters now. CloudError where there is no list of them."""
+    results = _listed(_object(body, what), "results", what)
+    return Page(_readable(results, has_id, what), len(results))
+
+
+def parse_instants(rows: Iterable[Row]) -> list[Instant]:
     """What each meter of a premise shows right now, in the cloud's order."""
-    return _each(_instant, _rows(_object(body, what), "results", what))
+    return _each(_instant, rows)
 
 
 def _instant(row: Row) -> Instant | None:
@@ -616,8 +706,10 @@ def parse_error_text(body: object) -> str | None:
         return body
     if not isinstance(body, Mapping):
         return None
-    for field in ("error_description", "message", "error", "detail", "description"):
+    for field in ("error_description", "message", "error", "errors", "detail", "description"):
         value = body.get(field)
+        if isinstance(value, list) and value:
+            value = value[0]
         if isinstance(value, Mapping):
             value = value.get("message")
         if isinstance(value, str) and value.strip():

@@ -58,6 +58,11 @@ def reuse_always(value: Any) -> bool:
     return True
 
 
+def as_said(body: Any) -> float:
+    """No longer than Cache-Control says."""
+    return 0.0
+
+
 def as_it_is(body: Any) -> Any:
     """The parsed JSON itself."""
     return body
@@ -70,14 +75,16 @@ class _Call(Generic[T]):
     what: str
     read: Callable[[Any], T]
     reuse: Callable[[T], bool]
+    least_s: Callable[[T], float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Read(Generic[T]):
-    """What was made of a body, and whether it may be used again."""
+    """What was made of a body, whether it may be used again, and for how long at least."""
 
     value: T
     reusable: bool
+    least_s: float
 
 
 class _RefusedError(Exception):
@@ -108,16 +115,17 @@ class CloudSession:
         self.clock: Clock = clock or SystemClock()
         self.calls_used = 0
         """Requests that left this machine through this session, retries too, token calls not."""
+        self._unread: dict[str, int] = {}
         self._on_event = on_event or (lambda event: None)
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._wait_shown_s = -math.inf
         self._private_folder: TemporaryDirectory[str] | None = None
-        self._ledger = open_ledger(settings, clock=self.clock.now, on_warning=self._warn)
+        self._ledger = open_ledger(settings, clock=self.clock.now, on_warning=self.warn)
         self._tokens = TokenSource(
             settings, grant, self.clock, sleep=self._sleep, on_event=self._on_event
         )
-        self._cache = AnswerCache(settings, self.clock.now, self._warn)
+        self._cache = AnswerCache(settings, self.clock.now, self.warn)
         self._http = transport.make_session(settings.timeout_s, connections=settings.jobs)
         self._in_flight = threading.BoundedSemaphore(settings.jobs)
         # Bodies are read one at a time: Python would not be faster on two, and their objects
@@ -184,20 +192,22 @@ class CloudSession:
         *,
         read: Callable[[Any], T] = as_it_is,
         reuse: Callable[[T], bool] = reuse_always,
+        least_s: Callable[[T], float] = as_said,
         anew: bool = False,
     ) -> T:
         """What `read` makes of the JSON at a path of the API host, from the cache while fresh.
 
         `reuse(value)` False: this answer must not be used again (an email or bucket to come).
-        `anew`: the cloud is asked whatever the cache holds. What `read` refuses is not kept, and
-        where it refuses an answer that was kept, the cloud is asked.
+        `least_s(value)`: so long it may be used, also where its headers say less. `anew`: the
+        cloud is asked whatever the cache holds. What `read` refuses is not kept, and where it
+        refuses an answer that was kept, the cloud is asked.
 
         Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
         NotFoundError, other CloudError (after every retry that made sense), QuotaSpentError
         where waiting is ruled out, LocalError where the ledger cannot be used; and what `read`
         raises.
         """
-        call = self._prepare(path, params, read, reuse)
+        call = self._prepare(path, params, read, reuse, least_s)
         entry = None if anew else self._cache.find(call.request)
         if entry is not None and entry.fresh:
             kept = self._read_entry(call, entry)
@@ -211,7 +221,7 @@ class CloudSession:
         if found.reusable and entry is not None and answer.status == 304:
             self._cache.renew(call.request, entry, answer.headers)
         elif found.reusable:
-            self._cache.keep(call.request, answer.body, answer.headers)
+            self._cache.keep(call.request, answer.body, answer.headers, found.least_s)
         return found.value
 
     # One call and its tries
@@ -222,6 +232,7 @@ class CloudSession:
         params: Mapping[str, str | int] | None,
         read: Callable[[Any], T] = as_it_is,
         reuse: Callable[[T], bool] = reuse_always,
+        least_s: Callable[[T], float] = as_said,
     ) -> _Call[T]:
         if not path.startswith("/"):
             raise CloudError(f"{one_line(path)!r} is no path of {self._host}.")
@@ -237,14 +248,14 @@ class CloudSession:
             },
         ).prepare()
         kind, what = describe(path, params or {})
-        return _Call(request, kind, what, read, reuse)
+        return _Call(request, kind, what, read, reuse, least_s)
 
     def _read(self, call: _Call[T], body: bytes) -> _Read[T]:
         """PassingError where the body is no JSON; what `read` raises."""
         with self._reading:
             found = transport.parse_json(body, self._host)
             value = call.read(found)
-            return _Read(value, call.reuse(value))
+            return _Read(value, call.reuse(value), call.least_s(value))
 
     def _read_entry(self, call: _Call[T], entry: Entry) -> _Read[T] | None:
         """None where it cannot be read, or what an earlier version believed is not believed now."""
@@ -320,7 +331,13 @@ class CloudSession:
                 del call.request.headers[name]
             raise PassingError(f"{self._host} answered 304, and the answer kept is unreadable")
         if answer.status == 200:
-            return self._read(call, answer.body)
+            try:
+                return self._read(call, answer.body)
+            except CloudError as error:
+                # It may repeat what the cloud said.
+                text = transport.hide(str(error), [token.value, *self._tokens.secrets()])
+                error.args = (one_line(text, 300),)
+                raise
         raise self._failure(call, answer, token)
 
     def _failure(self, call: _Call[T], answer: Answer, token: Token) -> Exception:
@@ -338,9 +355,9 @@ class CloudSession:
                 f"{call.what}: the cloud refuses the question (400{said}).", status=400
             )
         if status == 404:
-            return NotFoundError(
-                f"{call.what}: the cloud knows no such thing (404{said}).", status=404
-            )
+            is_meter = call.kind.startswith("meter/")  # a list has named it
+            unknown = "does not know it any more" if is_meter else "knows no such thing"
+            return NotFoundError(f"{call.what}: the cloud {unknown} (404{said}).", status=404)
         if 300 <= status < 400 and status != 304:
             said = ", a redirect, which is never followed; check COPPER_API_URL"
         return CloudError(f"{call.what}: {self._host} answered {status}{said}.", status=status)
@@ -401,7 +418,7 @@ class CloudSession:
                     self._ledger = open_ledger(
                         replace(self.settings, cache_dir=folder), clock=self.clock.now
                     )
-                    self._warn(f"{error} Until then only the calls of this run are counted.")
+                    self.warn(f"{error} Until then only the calls of this run are counted.")
             return work(self._ledger)
 
     def _wait_for_quota(self, resume_s: float) -> None:
@@ -431,8 +448,23 @@ class CloudSession:
             seconds -= SLICE_S
         raise CancelledError("The session was cancelled.")
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Tell the watcher that something is not as it should be."""
         self._on_event(Warned(text))
+
+    def note_unread(self, what: str, unread: int, rows: int) -> None:
+        """Count and tell how many of the rows of a list could not be read."""
+        with self._lock:
+            is_known = self._unread.get(what) == unread
+            self._unread[what] = unread
+        if unread and not is_known:
+            noun = "row" if rows == 1 else "rows"
+            self.warn(f"{what}: {unread} of {rows} {noun} cannot be read; left out.")
+
+    @property
+    def unread_rows(self) -> int:
+        """How many rows of lists could not be read, each list as it was asked last."""
+        return sum(self._unread.values())
 
 
 def describe(path: str, params: Mapping[str, str | int]) -> tuple[str, str]:

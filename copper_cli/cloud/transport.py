@@ -185,10 +185,15 @@ def excerpt(answer: Answer, secrets: Iterable[str] = ()) -> str:
     with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(answer.body)
         text = parse_error_text(body) or (text if body else "")
+    return one_line(hide(text, secrets))
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text with the secrets in it made unreadable."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return one_line(text)
+    return text
 
 
 def parse_retry_after(headers: Mapping[str, str], now_s: float) -> float | None:

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import fsum
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
@@ -56,14 +56,35 @@ def hold_series(series: Series, window: Window, granularity: str, what: str) -> 
     return Held(series, left_out)
 
 
-def check_filled(series: Series, what: str) -> None:
-    """Raises CloudError where no row holds anything, and the sum does: of a span long over."""
-    total = series.sum_energy
-    if total and not any(v is not None for v in (*series.energy, *series.value)):
+def check_sum(series: Series, window: Window, granularity: str, what: str) -> None:
+    """Raises CloudError where there is no row at all, and the sum is of something.
+
+    In a window shorter than a bucket (before a clock change) there may be none.
+    """
+    start_s, end_s = _seconds(window)
+    is_whole = end_s - start_s >= BUCKET_S.get(granularity, 31 * DAY_S)
+    if is_whole and series.sum_energy and not series.times_s:
         raise CloudError(
-            f"{what}: none of the {len(series.times_s)} rows that the cloud sent holds a value, "
-            f"though its own sum says {total}."
+            f"{what}: the cloud sent no row, though its own sum says {series.sum_energy}."
         )
+
+
+def check_filled(series: Series, window: Window, what: str) -> None:
+    """Raises CloudError where rows hold nothing, and the sum is of something: of a span long over.
+
+    A row at the window's start is of the bucket before it.
+    """
+    rows = len(series.times_s) - bisect_right(series.times_s, _seconds(window)[0])
+    if rows and series.sum_energy and not has_amounts(series):
+        raise CloudError(
+            f"{what}: none of the {rows} rows that the cloud sent holds a value, though its own "
+            f"sum says {series.sum_energy}."
+        )
+
+
+def has_amounts(series: Series) -> bool:
+    """True where any row holds an amount or a register."""
+    return any(cell is not None for cell in chain(series.energy, series.value))
 
 
 def hold_readings(

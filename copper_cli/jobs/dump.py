@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 from copper_cli.filling import Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.folder import FileJob, Part, download_files
+from copper_cli.jobs.fleet import Zoneless, Zones, with_zone
+from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
 from copper_cli.jobs.interval import (
     MeterSeries,
     Planned,
@@ -129,7 +130,8 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     """
     before = context.session.calls_used
     folder = output.folder / request.name
-    planned = _plan(context, request, output)
+    found, _ = _find_meters(context, request)
+    planned = _plan(context, request, output, found)
     outcomes = download_files(context, replace(output, folder=folder), [p.job for p in planned])
     by_day: dict[date, list[tuple[_DayFile, Outcome]]] = defaultdict(list)
     files = [file for one in planned for file in one.files]
@@ -160,15 +162,22 @@ def _members(folder: Path) -> list[str]:
 
 def estimate_dump(context: Context, request: DumpRequest, output: Output) -> Table:
     """What dump_days would cost beyond its lists; nothing is fetched or written."""
-    planned = _plan(context, request, output)
+    found, zones = _find_meters(context, request)
+    planned = _plan(context, request, output, with_zone(context, found))
     folder = replace(output, folder=output.folder / request.name)
-    estimate = estimate_files(context, folder, [one.job for one in planned])
+    estimate = estimate_files(context, folder, [one.job for one in planned], zones.cost())
     return estimate_table(context, request.title(), "meters", estimate)
 
 
-def _plan(context: Context, request: DumpRequest, output: Output) -> list[_MeterDays]:
-    """Each meter with one fetch of the whole range, and its files of the days."""
+def _find_meters(context: Context, request: DumpRequest) -> tuple[list[Planned | Zoneless], Zones]:
     check_name(request.name, "NAME")
+    return plan_downloads(context, request.whole())
+
+
+def _plan(
+    context: Context, request: DumpRequest, output: Output, meters: Iterable[Planned | Zoneless]
+) -> list[_MeterDays]:
+    """Each meter with one fetch of the whole range, and its files of the days."""
     whole = request.whole()
     folder = output.folder / request.name
     days = []
@@ -176,8 +185,11 @@ def _plan(context: Context, request: DumpRequest, output: Output) -> list[_Meter
         asked = request.of_day(day)
         days.append(_Day(day, asked, replace(asked.question(), command="dump")))
     found = []
-    for planned in plan_downloads(context, whole):
+    for planned in meters:
         file_name = whole.file_name(planned.meter.id)
+        if isinstance(planned, Zoneless):
+            found.append(_lost_days(planned, file_name, days))
+            continue
         parts = (_day_file(context, one, planned, file_name, output.raw_cells) for one in days)
         files = [file for file in parts if file is not None]
         job = FileJob(
@@ -190,6 +202,14 @@ def _plan(context: Context, request: DumpRequest, output: Output) -> list[_Meter
         )
         found.append(_MeterDays(job, files))
     return found
+
+
+def _lost_days(planned: Zoneless, file_name: str, days: Sequence[_Day]) -> _MeterDays:
+    """A meter that cannot be asked: all its days fail."""
+    names = [(f"{one.day}/{file_name}", one.question) for one in days]
+    job = failed_job(planned.meter.id, names, planned.error)
+    parts = zip(days, job.parts, strict=True)
+    return _MeterDays(job, [_DayFile(one.day, planned.meter, part) for one, part in parts])
 
 
 def _fetch_whole(

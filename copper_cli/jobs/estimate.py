@@ -18,6 +18,7 @@ _COLUMNS = (
     Column("Count", "count"),
     Column("Note", "note"),
 )
+_FREE = Cost(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,16 @@ class Estimate:
     """Those that have to be asked."""
 
 
-def estimate_files(context: Context, output: Output, jobs: Sequence[FileJob]) -> Estimate:
-    """What download_files would spend; nothing is written, no call is made.
+def estimate_files(
+    context: Context, output: Output, jobs: Sequence[FileJob], zones: Cost = _FREE
+) -> Estimate:
+    """What download_files would spend, and finding the `zones`; nothing is written, no call made.
 
     Raises UsageError where download_files would.
     """
     start_check(context, output.folder, jobs)
     folder = Folder.look(output.folder)
-    total, kept, done = Cost(0, 0), 0, 0
+    total, kept, done = zones, 0, 0
     for job in jobs:
         if job.known is not None:
             continue

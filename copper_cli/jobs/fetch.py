@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -91,7 +92,8 @@ def fetch_sum(context: Context, meter_id: str, plan: SeriesPlan) -> float:
     series = clip_series(fetch_series(context, meter_id, "usage", plan), plan.start_s, plan.end_s)
     if series.sum_energy is not None:
         return series.sum_energy
-    if not has_values(series):
+    first = bisect_right(series.times_s, plan.start_s)
+    if all(energy is None for energy in series.energy[first:]):
         return 0.0
     total = sum_rows(series, plan.start_s)
     if total is None:

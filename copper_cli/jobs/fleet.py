@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from functools import partial
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import CopperError, QuotaSpentError, UsageError
+from copper_cli.errors import (
+    CloudError,
+    CopperError,
+    CredentialsError,
+    LocalError,
+    QuotaSpentError,
+    UsageError,
+    ZoneError,
+)
 from copper_cli.jobs.context import FINISHING, Context
 from copper_cli.jobs.interrupt import catch_interrupt
+from copper_cli.jobs.outcome import Cost
 from copper_cli.jobs.parallel import run_parallel, run_together
 from copper_cli.records import Meter, Premise
 
@@ -24,6 +35,8 @@ class _Identified(Protocol):
 
 One = TypeVar("One", bound=_Identified)
 T = TypeVar("T")
+R = TypeVar("R")
+P = TypeVar("P")
 
 
 def choose(known: Sequence[One], wanted: Sequence[str], noun: str) -> list[One]:
@@ -78,6 +91,16 @@ def fetch_meters_and_zones(context: Context, forced: ZoneInfo | None) -> tuple[l
     return meters, Zones(context, premises=premises)
 
 
+@dataclass(frozen=True, slots=True)
+class Zoneless:
+    """A meter that cannot be asked, since nobody knows where its days begin."""
+
+    meter: Meter
+    """Which one."""
+    error: ZoneError
+    """Why, and what to do."""
+
+
 class Zones:
     """The zone of each meter: the one asked for, else its premise's, else its location's."""
 
@@ -91,20 +114,92 @@ class Zones:
         self._context = context
         self._forced = forced
         self._premises: Mapping[str, Premise] = {premise.id: premise for premise in premises}
+        self._located: list[str] = []
+        """Meters whose location was asked for."""
 
-    def of(self, meter: Meter) -> ZoneInfo:
-        """The meter's zone. A `location` call only where its premise is mute.
+    def find(self, meters: Iterable[Meter]) -> list[tuple[Meter, ZoneInfo | ZoneError]]:
+        """Each meter with its zone, or why nobody knows it.
 
-        Raises UsageError where the cloud knows no zone.
+        Where a premise is mute, the location of one of its meters is asked for, and of the next
+        where that is mute too; several premises at once. Raises CredentialsError,
+        QuotaSpentError and LocalError, and KeyboardInterrupt at Ctrl-C.
         """
-        if self._forced is not None:
-            return self._forced
-        premise = self._premises.get(meter.premise_id or "")
-        zone = read_zone(premise.timezone if premise else None)
-        zone = zone or read_zone(self._context.client.fetch_timezone(meter.id))
+        meters = list(meters)
+        found: dict[str, ZoneInfo | ZoneError] = {}
+        mute: dict[tuple[str | None, str | None], list[Meter]] = defaultdict(list)
+        for meter in meters:
+            premise = self._premises.get(meter.premise_id or "")
+            zone = self._forced or read_zone(premise.timezone if premise else None)
+            if zone is not None:
+                found[meter.id] = zone
+            else:
+                mute[meter.premise_id, None if meter.premise_id else meter.id].append(meter)
+        if mute:
+            self._context.progress.start("premises", len(mute), "asking for time zones")
+            for _, located in _collect(
+                self._context,
+                list(mute.values()),
+                self._locate,
+                (QuotaSpentError, CredentialsError, LocalError),
+            ):
+                if isinstance(located, CopperError):
+                    raise located
+                found |= located
+        return [(meter, found[meter.id]) for meter in meters]
+
+    def cost(self) -> Cost:
+        """What the zones cost that were found so far, were they to be found again."""
+        client = self._context.client
+        cached = sum(client.is_timezone_cached(meter_id) for meter_id in self._located)
+        return Cost(len(self._located), cached)
+
+    def _locate(self, meters: Sequence[Meter]) -> dict[str, ZoneInfo | ZoneError]:
+        """The zone of the meters of one premise, or why each of them has none."""
+        errors: dict[str, ZoneInfo | ZoneError] = {}
+        for meter in meters:
+            try:
+                zone = self._ask(meter)
+            except ZoneError as error:
+                errors[meter.id] = error
+            else:
+                return {one.id: zone for one in meters}
+        return errors
+
+    def _ask(self, meter: Meter) -> ZoneInfo:
+        self._located.append(meter.id)
+        try:
+            name = self._context.client.fetch_timezone(meter.id)
+        except CloudError as error:
+            why = str(error).rstrip(".")
+            raise ZoneError(
+                f"the time zone of meter {meter.id} cannot be had; give --timezone. ({why})",
+                lasting=error.lasting,
+            ) from None
+        if name is None:
+            raise ZoneError(
+                f"the cloud knows no time zone of meter {meter.id}; give --timezone.", lasting=True
+            )
+        zone = read_zone(name)
         if zone is None:
-            raise UsageError(f"the cloud knows no time zone of meter {meter.id}; give --timezone.")
+            raise ZoneError(
+                f"the time zone of meter {meter.id}, {name[:40]!r}, is not known here; "
+                "give --timezone.",
+                lasting=True,
+            )
         return zone
+
+
+def with_zone(context: Context, found: Iterable[P | Zoneless]) -> list[P]:
+    """Those that can be asked, for an estimate; the others are told as `tell_zoneless` does."""
+    found = list(found)
+    tell_zoneless(context, (one for one in found if isinstance(one, Zoneless)))
+    return [one for one in found if not isinstance(one, Zoneless)]
+
+
+def tell_zoneless(context: Context, zoneless: Iterable[Zoneless]) -> None:
+    """Say of each meter that an estimate counts nothing of it, and why."""
+    for one in zoneless:
+        context.progress.say(f"{one.meter.id} is not counted: {one.error}")
 
 
 def ask_each(
@@ -117,24 +212,41 @@ def ask_each(
     found: dict[str, float] = {}
     failed: list[tuple[Meter, CopperError]] = []
     context.progress.start("meters", len(asked))
+    for (meter, _), number in _collect(context, asked, ask, (QuotaSpentError,)):
+        if isinstance(number, CopperError):
+            failed.append((meter, number))
+        else:
+            found[meter.id] = number
+    return found, failed
+
+
+def _collect(
+    context: Context,
+    items: Sequence[T],
+    work: Callable[[T], R],
+    ending: tuple[type[CopperError], ...],
+) -> list[tuple[T, R | CopperError]]:
+    """Each item with what the work gave, or the error that it raised; `ending` ones are raised."""
+    found: list[tuple[T, R | CopperError]] = []
     with catch_interrupt(
         context.session.cancel, partial(context.progress.say, FINISHING)
     ) as interruption:
-        results = run_parallel(asked, ask, context.jobs, lambda: interruption.requested)
-        for (meter, _), result in results:
+        results = run_parallel(items, work, context.jobs, lambda: interruption.requested)
+        for item, result in results:
             context.progress.advance()
             try:
-                found[meter.id] = result()
-            except QuotaSpentError:
+                found.append((item, result()))
+            except ending:
+                context.session.cancel()  # others may wait for the quota, perhaps for an hour
                 results.close()  # no thread may go on when the session is closed
                 raise
             except CancelledError:
                 continue  # it was waiting when Ctrl-C came
             except CopperError as error:
-                failed.append((meter, error))
+                found.append((item, error))
     if interruption.requested:
         raise KeyboardInterrupt
-    return found, failed
+    return found
 
 
 def created_by(meters: Iterable[Meter], instant: datetime) -> list[Meter]:

@@ -105,6 +105,22 @@ def download_files(
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
 
 
+def failed_job(subject: str, files: Iterable[tuple[str, Question]], error: CopperError) -> FileJob:
+    """A meter of which it is known beforehand that nothing can be asked, and why.
+
+    Files that earlier runs wrote for the same questions are kept.
+    """
+
+    def fetch(folder: Folder, anew: bool) -> Any:
+        raise error
+
+    def never(got: Any) -> Any:
+        raise AssertionError("nothing was fetched")
+
+    parts = [Part(name, question, never, never) for name, question in files]
+    return FileJob(subject, (), fetch, lambda look: Cost(0, 0), parts)
+
+
 def start_check(context: Context, folder: Path, jobs: Sequence[FileJob]) -> None:
     """Say that the jobs' files are looked for: to read thousands of them takes a while."""
     phase = f"checking {folder.name or folder}/"
@@ -296,7 +312,7 @@ class _Counted:
 class _Failed:
     """Why nothing was fetched."""
 
-    error: Exception
+    error: CopperError
 
 
 def _finish(
@@ -306,7 +322,8 @@ def _finish(
     entry = Entry(part.question, job.subject, "failed", windows=tuple(job.windows))
     if isinstance(fetched, _Failed):
         folder.record(part.name, replace(entry, reason=str(fetched.error)))
-        return Outcome(job.subject, "failed", reason=str(fetched.error))
+        error = fetched.error
+        return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
     got, has_file = fetched.got, _has_file(folder, part)
     if part.renew is not None and has_file:
         got = part.renew(folder.path / part.name, got)

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import LocalError
+from copper_cli.errors import CloudError, LocalError, ZoneError
 from copper_cli.filling import TO_COME_S, Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series, recall_rows
-from copper_cli.jobs.fleet import choose, fetch_meters_and_zones
-from copper_cli.jobs.folder import FileJob, Part, download_files
+from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
+from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
 from copper_cli.jobs.outcome import Cost, Outcome, State, created_later, summarise
 from copper_cli.known import renew_series
 from copper_cli.plan import SeriesPlan, plan_series
@@ -139,7 +139,7 @@ def download_series(context: Context, request: SeriesRequest, output: Output) ->
     row. `facts` says what is done, empty, failed and still to come.
     """
     before = context.session.calls_used
-    planned = plan_downloads(context, request)
+    planned, _ = plan_downloads(context, request)
     jobs = _jobs(context, request, output, planned)
     outcomes = download_files(context, output, jobs)
     by_id = {one.meter.id: one.meter for one in planned}
@@ -150,20 +150,25 @@ def download_series(context: Context, request: SeriesRequest, output: Output) ->
 
 def estimate_series(context: Context, request: SeriesRequest, output: Output) -> Table:
     """What download_series would cost beyond its lists; nothing is fetched or written."""
-    jobs = _jobs(context, request, output, plan_downloads(context, request))
-    estimate = estimate_files(context, output, jobs)
+    found, zones = plan_downloads(context, request)
+    jobs = _jobs(context, request, output, with_zone(context, found))
+    estimate = estimate_files(context, output, jobs, zones.cost())
     return estimate_table(context, request.title(), "meters", estimate)
 
 
-def plan_downloads(context: Context, request: SeriesRequest) -> list[Planned]:
-    """The meters to ask, each with its zone and windows; no call beyond the lists.
+def plan_downloads(
+    context: Context, request: SeriesRequest
+) -> tuple[list[Planned | Zoneless], Zones]:
+    """The meters to ask, each with its zone and windows or why it has none; and the zones.
 
-    Raises UsageError for an unknown meter or a meter whose zone nobody knows.
+    Beyond the lists only calls for zones are made. Raises UsageError for an unknown meter.
     """
     meters, zones = fetch_meters_and_zones(context, request.zone)
-    planned = []
-    for meter in choose(meters, request.meter_ids, "meter"):
-        zone = zones.of(meter)
+    planned: list[Planned | Zoneless] = []
+    for meter, zone in zones.find(choose(meters, request.meter_ids, "meter")):
+        if isinstance(zone, ZoneError):
+            planned.append(Zoneless(meter, zone))
+            continue
         plan = plan_series(
             request.start,
             request.end,
@@ -173,7 +178,7 @@ def plan_downloads(context: Context, request: SeriesRequest) -> list[Planned]:
             step_days=request.step_days,
         )
         planned.append(Planned(meter, zone, plan))
-    return planned
+    return planned, zones
 
 
 def fetch_meter(
@@ -197,13 +202,21 @@ def fetch_meter(
             draft.save()
         raise
     found = survey(planned, series)
-    _tell_doubts(context, planned, series, found)
+    _check_doubts(context, planned, series, found)
     return MeterSeries(planned, series, baselines[0] if baselines else None, found)
 
 
-def _tell_doubts(context: Context, planned: Planned, series: AnySeries, found: Survey) -> None:
-    """Say what in an answer contradicts what else is known, and yet may be right."""
+def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: Survey) -> None:
+    """Say what in an answer contradicts what else is known, and yet may be right.
+
+    Raises CloudError where nothing of it holds a value, long after its time, and its sum does.
+    """
     meter = planned.meter
+    if found.sum_cloud and not found.has_values and not _is_young(context, planned):
+        raise CloudError(
+            f"{meter.id}: no row holds a value, though the cloud's own sum says "
+            f"{found.sum_cloud:.10g}."
+        )
     if series.meter_type and meter.type and series.meter_type != meter.type:
         context.progress.say(
             f"{meter.id}: its rows are said to be of type {one_line(series.meter_type, 40)}, the "
@@ -256,15 +269,22 @@ def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
 
 
 def _jobs(
-    context: Context, request: SeriesRequest, output: Output, planned: Sequence[Planned]
+    context: Context, request: SeriesRequest, output: Output, planned: Sequence[Planned | Zoneless]
 ) -> list[FileJob]:
     question = request.question()  # one for all meters: it is the same
     return [_job(context, request, question, output, one) for one in planned]
 
 
 def _job(
-    context: Context, request: SeriesRequest, question: Question, output: Output, planned: Planned
+    context: Context,
+    request: SeriesRequest,
+    question: Question,
+    output: Output,
+    planned: Planned | Zoneless,
 ) -> FileJob:
+    if isinstance(planned, Zoneless):
+        files = [(request.file_name(planned.meter.id), question)]
+        return failed_job(planned.meter.id, files, planned.error)
     part = Part(
         name=request.file_name(planned.meter.id),
         question=question,

@@ -12,12 +12,20 @@ from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
 
-from copper_cli.errors import CopperError, QuotaSpentError
+from copper_cli.errors import CopperError, QuotaSpentError, ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_sum
-from copper_cli.jobs.fleet import Zones, ask_each, created_by, read_zone, sort_premises
-from copper_cli.jobs.outcome import Cost
+from copper_cli.jobs.fleet import (
+    Zoneless,
+    Zones,
+    ask_each,
+    created_by,
+    read_zone,
+    sort_premises,
+    tell_zoneless,
+)
+from copper_cli.jobs.outcome import Cost, tell_failure
 from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight, plan_series
 from copper_cli.records import Meter, Premise, Window
@@ -92,8 +100,10 @@ def estimate_monthly(
     cached = sum(context.client.is_aggregate_cached(kind, window) for kind in kinds)
     cost = Cost(len(kinds), cached)
     if include_per_meter_sum:
-        for meter in meters:
-            plan = _plan_sum(month, meter, zones.of(meter))
+        planned, zoneless = _plan_sums(month, meters, zones)
+        cost += zones.cost()
+        tell_zoneless(context, zoneless)
+        for meter, plan in planned:
             cost += count_calls(context, meter.id, "usage", plan)
     estimate = Estimate(cost, 0, 0, len(meters))
     return estimate_table(context, f"Monthly report for {month:%Y-%m}", "meters", estimate)
@@ -127,7 +137,7 @@ def _aggregate(
     except QuotaSpentError:
         raise
     except CopperError as error:
-        failed.append({"id": f"{kind} aggregate usage", "reason": str(error)})
+        failed.append(tell_failure(f"{kind} aggregate usage", str(error), error.lasting))
         return None
     return found.sum_energy if found else None
 
@@ -140,16 +150,31 @@ def _per_meter_sums(
     failed: list[dict[str, Any]],
 ) -> dict[str, float]:
     """The sum of all meters' own sums, by type; a type of which one failed is left out."""
-    planned = [(m, _plan_sum(month, m, zones.of(m))) for m in meters]
+    planned, zoneless = _plan_sums(month, meters, zones)
 
     def fetch(item: tuple[Meter, SeriesPlan]) -> float:
         meter, plan = item
         return fetch_sum(context, meter.id, plan)
 
     found, refused = ask_each(context, planned, fetch)
-    failed += [{"id": meter.id, "reason": str(error)} for meter, error in refused]
+    refused += [(one.meter, one.error) for one in zoneless]
+    failed += [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
     kinds = {m.type for m in meters} - {meter.type for meter, _ in refused}
     return {kind: fsum(found[m.id] for m in meters if m.type == kind) for kind in kinds}
+
+
+def _plan_sums(
+    month: date, meters: Sequence[Meter], zones: Zones
+) -> tuple[list[tuple[Meter, SeriesPlan]], list[Zoneless]]:
+    """What to ask of each meter, and those of which nothing can be asked."""
+    planned: list[tuple[Meter, SeriesPlan]] = []
+    zoneless = []
+    for meter, zone in zones.find(meters):
+        if isinstance(zone, ZoneError):
+            zoneless.append(Zoneless(meter, zone))
+        else:
+            planned.append((meter, _plan_sum(month, meter, zone)))
+    return planned, zoneless
 
 
 def _plan_sum(month: date, meter: Meter, zone: ZoneInfo) -> SeriesPlan:

@@ -39,6 +39,8 @@ class Outcome:
     """The cloud's sum over the range, in the standard unit."""
     reason: str | None = None
     """Why it failed, or is empty."""
+    lasting: bool = False
+    """Asking again would fail for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The facts of a whole download, as JSON shows them and the last lines say them."""
     # A meter that could not be had is said once, however many files it was to be.
-    failed = Counter((o.subject, o.reason) for o in outcomes if o.state == "failed")
+    failed = Counter((o.subject, o.reason, o.lasting) for o in outcomes if o.state == "failed")
     unfilled = sum((o.unfilled for o in outcomes), Unfilled())
     return {
         "noun": noun,
@@ -79,7 +81,9 @@ def summarise(
         "missing": unfilled.missing,
         "changed": sum(o.changed for o in outcomes),
         "unfilled": _list_unfilled(outcomes),
-        "failed": [{"id": i, "reason": r, "files": n} for (i, r), n in failed.items()],
+        "failed": [
+            tell_failure(i, r, lasting) | {"files": n} for (i, r, lasting), n in failed.items()
+        ],
         "files": sum(1 for o in outcomes if o.file and o.state in ("fetched", "kept")),
         "calls": context.session.calls_used - calls_before,
         "quota_left": quota_left(context),
@@ -94,6 +98,11 @@ def _list_unfilled(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             found[one.subject] = found.get(one.subject, Unfilled()) + one.unfilled
     ordered = sorted(found.items(), key=lambda item: -(item[1].late + item[1].missing))
     return [{"id": i, "late": u.late, "missing": u.missing} for i, u in ordered]
+
+
+def tell_failure(subject: str, reason: str | None, lasting: bool) -> dict[str, Any]:
+    """One failure as JSON shows it; `lasting` stands there only where it is true."""
+    return {"id": subject, "reason": reason} | ({"lasting": True} if lasting else {})
 
 
 def window_gaps(context: Context, window: Window, has_rows: bool) -> list[Gap]:

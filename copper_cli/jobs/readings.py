@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
+from copper_cli.errors import ZoneError
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fleet import choose, fetch_meters_and_zones
-from copper_cli.jobs.folder import FileJob, Part, download_files
+from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
+from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
 from copper_cli.jobs.outcome import Cost, Outcome, created_later, summarise, window_gaps
 from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import whole_days
@@ -51,32 +52,49 @@ class ReadingsRequest:
         return f"Meter readings download {self.start} through {self.end}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A meter and where its days begin."""
+
+    meter: Meter
+    zone: ZoneInfo
+
+
 def download_readings(context: Context, request: ReadingsRequest, output: Output) -> Table:
     """One file a meter; the table lists every meter with its local creation time."""
     before = context.session.calls_used
-    meters, zones = _plan(context, request)
-    jobs = [_job(context, request, m, zones[m.id], output) for m in meters]
+    planned, _ = _plan(context, request)
+    jobs = [_job(context, request, one, output) for one in planned]
     outcomes = download_files(context, output, jobs)
-    rows = [
-        (m.id, m.type, m.created_utc.astimezone(zones[m.id]) if m.created_utc else None)
-        for m in meters
-    ]
+    rows = [(one.meter.id, one.meter.type, _created(one)) for one in planned]
     facts = summarise(context, outcomes, before, noun="meter", folder=output.folder)
     return Table(request.title(), _COLUMNS, rows, facts)
 
 
 def estimate_readings(context: Context, request: ReadingsRequest, output: Output) -> Table:
     """What download_readings would cost beyond its lists; nothing is fetched or written."""
-    meters, zones = _plan(context, request)
-    jobs = [_job(context, request, m, zones[m.id], output) for m in meters]
-    estimate = estimate_files(context, output, jobs)
+    found, zones = _plan(context, request)
+    jobs = [_job(context, request, one, output) for one in with_zone(context, found)]
+    estimate = estimate_files(context, output, jobs, zones.cost())
     return estimate_table(context, request.title(), "meters", estimate)
 
 
-def _plan(context: Context, request: ReadingsRequest) -> tuple[list[Meter], dict[str, ZoneInfo]]:
-    found, zones = fetch_meters_and_zones(context, request.zone)
-    meters = choose(found, request.meter_ids, "meter")
-    return meters, {m.id: zones.of(m) for m in meters}
+def _plan(context: Context, request: ReadingsRequest) -> tuple[list[_Located | Zoneless], Zones]:
+    """The meters to ask, each with its zone or why it has none; and the zones."""
+    meters, zones = fetch_meters_and_zones(context, request.zone)
+    planned: list[_Located | Zoneless] = [
+        Zoneless(meter, zone) if isinstance(zone, ZoneError) else _Located(meter, zone)
+        for meter, zone in zones.find(choose(meters, request.meter_ids, "meter"))
+    ]
+    return planned, zones
+
+
+def _created(one: _Located | Zoneless) -> datetime | None:
+    """When the meter was created, in its own zone."""
+    created_utc = one.meter.created_utc
+    if created_utc is None or isinstance(one, Zoneless):
+        return None
+    return created_utc.astimezone(one.zone)
 
 
 def fetch_readings(
@@ -129,8 +147,13 @@ def _question(request: ReadingsRequest) -> Question:
 
 
 def _job(
-    context: Context, request: ReadingsRequest, meter: Meter, zone: ZoneInfo, output: Output
+    context: Context, request: ReadingsRequest, planned: _Located | Zoneless, output: Output
 ) -> FileJob:
+    meter = planned.meter
+    file_name, question = safe_name(meter.id, ".csv"), _question(request)
+    if isinstance(planned, Zoneless):
+        return failed_job(meter.id, [(file_name, question)], planned.error)
+    zone = planned.zone
     window = whole_days(request.start, request.end, zone)
 
     def fetch(folder: Folder, anew: bool) -> list[Reading]:
@@ -143,8 +166,8 @@ def _job(
         return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
 
     part = Part(
-        name=safe_name(meter.id, ".csv"),
-        question=_question(request),
+        name=file_name,
+        question=question,
         render=lambda found: render_readings(
             meter.id,
             meter.type,

@@ -9,12 +9,14 @@ from datetime import timedelta
 from functools import partial
 from math import fsum
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
+from copper_cli.errors import ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_sum
-from copper_cli.jobs.fleet import Zones, ask_each
-from copper_cli.jobs.outcome import Cost
+from copper_cli.jobs.fleet import Zoneless, Zones, ask_each, tell_zoneless
+from copper_cli.jobs.outcome import tell_failure
 from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight
 from copper_cli.records import Meter, Premise, Window
@@ -55,7 +57,9 @@ def check_water_reversals(
     meters, listed = _fetch_lists(context, check_limit)
     by_id = {m.id: m for m in meters}
     premises = {p.id: p for p in listed}
-    usage, failed = _usage(context, _plan(context, meters, listed))
+    planned, zoneless, _ = _plan(context, meters, listed)
+    usage, failed = _usage(context, planned)
+    failed += [tell_failure(o.meter.id, str(o.error), o.error.lasting) for o in zoneless]
     broken = {by_id[f["id"]].premise_id for f in failed}
     sides: dict[str | None, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for meter in meters:
@@ -81,9 +85,10 @@ def check_water_reversals(
 def estimate_water_reversals(context: Context, *, check_limit: int | None = None) -> Table:
     """What check_water_reversals would cost beyond its lists; no other call is made."""
     meters, premises = _fetch_lists(context, check_limit)
-    plans = _plan(context, meters, premises)
-    costs = [count_calls(context, meter.id, "usage", plan) for meter, plan in plans]
-    estimate = Estimate(sum(costs, Cost(0, 0)), 0, 0, len(meters))
+    planned, zoneless, zones = _plan(context, meters, premises)
+    tell_zoneless(context, zoneless)
+    costs = [count_calls(context, meter.id, "usage", plan) for meter, plan in planned]
+    estimate = Estimate(sum(costs, zones.cost()), 0, 0, len(planned))
     return estimate_table(context, "Suspect water meter reversals", "meters", estimate)
 
 
@@ -103,9 +108,17 @@ def _fetch_lists(context: Context, check_limit: int | None) -> tuple[list[Meter]
 
 def _plan(
     context: Context, meters: Sequence[Meter], premises: Iterable[Premise]
-) -> list[tuple[Meter, SeriesPlan]]:
+) -> tuple[list[tuple[Meter, SeriesPlan]], list[Zoneless], Zones]:
+    """What to ask of each meter, those of which nothing can be asked, and the zones."""
     zones = Zones(context, premises=premises)
-    return [(m, _last_days(context, zones, m)) for m in meters]
+    planned: list[tuple[Meter, SeriesPlan]] = []
+    zoneless = []
+    for meter, zone in zones.find(meters):
+        if isinstance(zone, ZoneError):
+            zoneless.append(Zoneless(meter, zone))
+        else:
+            planned.append((meter, _last_days(context, zone)))
+    return planned, zoneless, zones
 
 
 def _usage(
@@ -118,11 +131,11 @@ def _usage(
         return fetch_sum(context, meter.id, plan)
 
     usage, refused = ask_each(context, plans, fetch)
-    return usage, [{"id": meter.id, "reason": str(error)} for meter, error in refused]
+    return usage, [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
 
 
-def _last_days(context: Context, zones: Zones, meter: Meter) -> SeriesPlan:
-    start = local_midnight(context.today().date() - timedelta(days=DAYS), zones.of(meter))
+def _last_days(context: Context, zone: ZoneInfo) -> SeriesPlan:
+    start = local_midnight(context.today().date() - timedelta(days=DAYS), zone)
     window = Window(start, start + timedelta(days=DAYS))
     start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
     return SeriesPlan((window,), (), "day", start_s, end_s)

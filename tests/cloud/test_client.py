@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from copper_cli.cloud.client import CloudClient, next_path
+from copper_cli.cloud.client import CloudClient
+from copper_cli.cloud.pages import next_path
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
 from copper_cli.records import Aggregate, Window
 
@@ -285,3 +286,19 @@ def test_the_zone_of_a_meter(cloud, client):
     cloud.say(f"{ROOT}/meter/07%3A1/location", {"timezone": "America/Denver"}, {"timezone": 5})
     assert client.fetch_timezone("07:1") == "America/Denver"
     assert client.fetch_timezone("07:1") is None
+
+
+@pytest.mark.parametrize("body", [{"timezone": None}, {"error": "down"}, {}, [], None])
+def test_a_location_without_a_zone_is_not_kept(cloud, client, body):
+    """However long the cloud lets it be kept: it may know the zone tomorrow."""
+    headers = {"Cache-Control": "max-age=31536000"}
+    zone = {"timezone": "America/Denver"}
+    cloud.say(
+        f"{ROOT}/meter/07%3A1/location",
+        Said(body=body, headers=headers),
+        Said(body=zone, headers=headers),
+    )
+    assert client.fetch_timezone("07:1") is None
+    assert not client.is_timezone_cached("07:1")
+    assert client.fetch_timezone("07:1") == "America/Denver"
+    assert client.is_timezone_cached("07:1")

@@ -184,7 +184,18 @@ def test_readings_come_out_sorted():
 def test_aggregate():
     """A count and a sum, None where they are not numbers."""
     assert parse.parse_aggregate({"meter_count": 3, "sum_energy": 4.5}, "x") == Aggregate(3, 4.5)
-    assert parse.parse_aggregate({"meter_count": "3"}, "x") == Aggregate(None, None)
+    body = {"meter_count": "3", "sum_energy": "4.50"}
+    assert parse.parse_aggregate(body, "x") == Aggregate(3, 4.5)
+    assert parse.parse_aggregate({"meter_count": "many", "sum_energy": None}, "x") == Aggregate(
+        None, None
+    )
+
+
+@pytest.mark.parametrize("body", [{"meter_count": 3}, {"error": "down"}, {"sum_energy": "much"}])
+def test_an_aggregate_without_a_sum_is_no_aggregate(body):
+    """A report must not leave its line out as if nobody reported."""
+    with pytest.raises(CloudError, match="as the sum of x"):
+        parse.parse_aggregate(body, "x")
 
 
 def test_app_state_and_instants():
@@ -196,12 +207,15 @@ def test_app_state_and_instants():
             {"id": "p2", "meter_list": None},
         ],
     }
-    assert [premise.id for premise in parse.parse_app_premises(state)] == ["p1", "p2"]
-    assert [(m.id, m.premise_id) for m in parse.parse_app_meters(state)] == [("07:1", "p1")]
+    page = parse.parse_app_page(state)
+    assert [row["id"] for row in page.rows] == ["p1", "p2"]
+    assert [(m.id, m.premise_id) for m in parse.parse_app_meters(page.rows)] == [("07:1", "p1")]
     body = {
         "results": [{"id": "07:1", "type": "power", "instant_power": 1.5, "updated_at": AT}, {}]
     }
-    assert parse.parse_instants(body, "x") == [Instant("07:1", "power", 1.5, AT)]
+    page = parse.parse_instant_page(body, "x")
+    assert parse.parse_instants(page.rows) == [Instant("07:1", "power", 1.5, AT)]
+    assert page.unread == 1
 
 
 # Series
@@ -257,8 +271,8 @@ def test_numbers_stay_as_they_were_written():
 
 
 def test_what_is_no_number_is_none():
-    """Texts, booleans, NaN, infinity and integers no float could hold."""
-    odd = ["0.5", True, float("nan"), float("inf"), 1e999, 10**400, [1], {}, None]
+    """Words, booleans, NaN, infinity and integers no float could hold."""
+    odd = ["0,5", True, float("nan"), float("inf"), 1e999, 10**400, [1], {}, None]
     times = [f"2022-03-02T04:{n:02}:00.000Z" for n in range(len(odd) + 1)]
     rows = [row(at, usage=value) for at, value in zip(times, [*odd, 1.5], strict=True)]
     series = parse.parse_series({"results": rows}, "usage", "x")
@@ -338,8 +352,10 @@ def test_the_memory_of_times_is_bounded(monkeypatch):
 @pytest.mark.parametrize("odd", [value for value in ODD if not isinstance(value, list)])
 def test_a_list_must_be_a_list(odd):
     """One line that names what was asked."""
-    with pytest.raises(CloudError, match=r"^The cloud answered .* instead of a list for meter\.$"):
-        parse.parse_list(odd, "meter")
+    match = r"^The cloud answered .* instead of a list for meter(: text)?\.$"
+    for read in (parse.parse_list, parse.parse_offset_page):
+        with pytest.raises(CloudError, match=match):
+            read(odd, "meter")
 
 
 @pytest.mark.parametrize("odd", [value for value in ODD if not isinstance(value, dict)])
@@ -349,9 +365,9 @@ def test_an_object_must_be_an_object(odd):
         lambda body: parse.parse_series(body, "usage", "x"),
         lambda body: parse.parse_readings(body, "x"),
         lambda body: parse.parse_aggregate(body, "x"),
-        lambda body: parse.parse_next_page(body, "x"),
-        lambda body: parse.parse_instants(body, "x"),
-        parse.parse_app_meters,
+        lambda body: parse.parse_next_page(body, "x", parse.is_bulk_row),
+        lambda body: parse.parse_instant_page(body, "x"),
+        parse.parse_app_page,
     ):
         with pytest.raises(CloudError, match="instead of an object"):
             read(odd)
@@ -360,20 +376,78 @@ def test_an_object_must_be_an_object(odd):
 @pytest.mark.parametrize("odd", [5, {"a": 1}, "text", True])
 def test_rows_must_be_a_list(odd):
     """A text where the rows should be is an error, not an empty series."""
-    with pytest.raises(CloudError, match=r"^x: the cloud sent .* as results\.$"):
+    with pytest.raises(CloudError, match=r"as the rows \(results\) of x\b"):
         parse.parse_series({"results": odd}, "usage", "x")
 
 
 def test_next_pages():
     """A text leads on; null, nothing and an empty text end; anything else is an error."""
-    assert parse.parse_next_page({"results": [{"a": 1}, 2], "next": "/n"}, "x") == (
-        [{"a": 1}],
-        "/n",
-    )
+
+    def read(body):
+        return parse.parse_next_page(body, "x", parse.is_bulk_row)
+
+    page = read({"results": [{"meter_id": "a"}, 2], "next": "/n"})
+    assert (page.rows, page.length, page.unread) == ([{"meter_id": "a"}], 2, 1)
+    assert page.following == "/n"
     for last in ({"results": []}, {"results": [], "next": None}, {"results": [], "next": ""}):
-        assert parse.parse_next_page(last, "x") == ([], None)
-    with pytest.raises(CloudError, match="as the next page of x"):
-        parse.parse_next_page({"results": [], "next": 5}, "x")
+        assert read(last) == parse.Page([], 0, None)
+    for odd in (5, True, False, 1.5, ["/n"], {"href": "/n"}):
+        with pytest.raises(CloudError, match="as the next page of x"):
+            read({"results": [], "next": odd})
+
+
+PAGES = {
+    "results": lambda body: parse.parse_next_page(body, "x", parse.is_bulk_row),
+    "results of instants": lambda body: parse.parse_instant_page(body, "x"),
+    "premise_list": parse.parse_app_page,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("odd", ["missing", None, 5, "text", {"a": 1}, True])
+def test_the_container_of_rows_may_not_be_missing(name, odd):
+    """An answer that has none is no empty list; what the cloud said stands in the message."""
+    field = name.partition(" ")[0]
+    body = {"error": "upstream\ntimed out.", "code": 504} | (
+        {} if odd == "missing" else {field: odd}
+    )
+    said = r"^The cloud answered .* as the rows .*: upstream timed out\.$"
+    with pytest.raises(CloudError, match=said):
+        PAGES[name](body)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_error_beside_no_rows_is_an_error(name):
+    """No rows are a rightful answer only where nothing says that it went wrong."""
+    field = name.partition(" ")[0]
+    assert PAGES[name]({field: []}).rows == []
+    assert PAGES[name]({field: [], "error": None, "errors": []}).rows == []
+    for body in ({"error": "down"}, {"errors": [{"message": "down"}]}):
+        with pytest.raises(CloudError, match=r"answered an error for .*: down\.$"):
+            PAGES[name]({field: []} | body)
+
+
+@pytest.mark.parametrize("junk", [None, 7, "row", [], {}, {"error": "down"}, {"id": None}])
+def test_rows_of_which_none_can_be_read_are_no_list(junk):
+    """Junk is not an empty list, in whatever list; the message names the first of it."""
+    lists = [
+        lambda: parse.parse_offset_page([junk, junk], "x"),
+        lambda: parse.parse_next_page({"results": [junk, junk]}, "x", parse.is_grid_row),
+        lambda: parse.parse_instant_page({"results": [junk, junk]}, "x"),
+        lambda: parse.parse_app_page({"premise_list": [junk, junk]}),
+    ]
+    for read in lists:
+        with pytest.raises(CloudError, match="none can be read: the first of 2 is"):
+            read()
+
+
+def test_grid_rows_without_a_reading_are_rows():
+    """A gateway that has sent nothing yet has a null time; a time that means nothing is junk."""
+    null = {"gateway_id": "g", "hw_timestamp": None}
+    odd = {"gateway_id": "h", "hw_timestamp": "soon"}
+    page = parse.parse_next_page({"results": [null, odd]}, "x", parse.is_grid_row)
+    assert (page.rows, page.unread) == ([null], 1)
+    assert parse.parse_grid(page.rows) == []
 
 
 _json = st.recursive(
@@ -425,20 +499,20 @@ _json = st.recursive(
 def test_no_json_whatever_ends_in_a_traceback(body):
     """Any JSON gives records or one CloudError."""
     for read in (
-        lambda: parse.parse_premises(parse.parse_list(body, "x"), with_users=True),
-        lambda: parse.parse_meters(parse.parse_list(body, "x")),
-        lambda: parse.parse_gateways(parse.parse_list(body, "x")),
-        lambda: parse.parse_histories(parse.parse_list(body, "x")),
-        lambda: parse.parse_bulk(parse.parse_next_page(body, "x")[0]),
-        lambda: parse.parse_grid(parse.parse_list(body, "x")),
+        lambda: parse.parse_premises(parse.parse_offset_page(body, "x").rows, with_users=True),
+        lambda: parse.parse_meters(parse.parse_offset_page(body, "x").rows),
+        lambda: parse.parse_gateways(parse.parse_offset_page(body, "x").rows),
+        lambda: parse.parse_histories(parse.parse_offset_page(body, "x").rows),
+        lambda: parse.parse_bulk(parse.parse_next_page(body, "x", parse.is_bulk_row).rows),
+        lambda: parse.parse_grid(parse.parse_next_page(body, "x", parse.is_grid_row).rows),
         lambda: parse.parse_grid_series(body, "x"),
         lambda: parse.parse_series(body, "usage", "x"),
         lambda: parse.parse_series(body, "average-series", "x"),
         lambda: parse.parse_readings(body, "x"),
         lambda: parse.parse_aggregate(body, "x"),
-        lambda: parse.parse_instants(body, "x"),
-        lambda: parse.parse_app_premises(body),
-        lambda: parse.parse_app_meters(body),
+        lambda: parse.parse_instants(parse.parse_instant_page(body, "x").rows),
+        lambda: parse.parse_premises(parse.parse_app_page(body).rows, with_users=False),
+        lambda: parse.parse_app_meters(parse.parse_app_page(body).rows),
         lambda: parse.parse_token(body),
         lambda: parse.parse_error_text(body),
     ):
@@ -447,6 +521,87 @@ def test_no_json_whatever_ends_in_a_traceback(body):
 
 
 # Single values, tokens, errors
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0.854000", 0.854),
+        ("0.500000", 0.5),
+        ("100350", 100350),
+        ("00042", 42),
+        ("-3.25", -3.25),
+        ("+7", 7),
+        ("0", 0),
+        ("1e-05", 0.00001),
+        ("1.5E+3", 1500.0),
+    ],
+)
+def test_numbers_as_text_are_read(text, number):
+    """With the digits' meaning: a whole number stays one."""
+    found = parse.to_number(text)
+    assert found == number
+    assert type(found) is type(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", " ", "soon", "NaN", "nan", "inf", "-Infinity", "0x1F", "1_000", "1,000", "0,854"],
+        *["1 000", " 1", "1\n", "--1", "1e999", "1.", ".5", "1e", "٣", "9" * 41, "1e5000000000"],
+    ],
+)
+def test_texts_that_are_not_surely_numbers_are_none(text):
+    """What people or programs read in two ways is not read at all."""
+    assert parse.to_number(text) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[AT_S, float(AT_S), AT_S * 1000, AT_S * 1000.0],
+        *[str(AT_S), f"{AT_S}.0", str(AT_S * 1000)],
+        *["2022-03-01T21:30:00-07:00", "2022-03-02T04:30:00+00:00", "2022-03-02T04:30:00"],
+    ],
+)
+def test_instants_that_can_be_read_safely_are_read(value):
+    """Any offset, none for UTC, seconds and milliseconds since 1970, also as text."""
+    assert parse.to_utc(value) == AT_UTC
+    assert parse.to_epoch_s(value) == AT_S
+    assert parse.to_epoch_us(value) == AT_S * 1_000_000
+    series = parse.parse_series({"results": [row(value)]}, "usage", "x")
+    assert series.times_s == [AT_S]
+
+
+def test_epochs_keep_their_fraction():
+    """To the microsecond as seconds, to the millisecond as milliseconds."""
+    assert parse.to_epoch_us(AT_S + 0.5) == AT_S * 1_000_000 + 500_000
+    assert parse.to_epoch_us(f"{AT_S}.000001") == AT_S * 1_000_000 + 1
+    assert parse.to_epoch_us(AT_S * 1000 + 250) == AT_S * 1_000_000 + 250_000
+    assert parse.to_epoch_s(AT_S * 1000 + 999) == AT_S
+
+
+@pytest.mark.parametrize(
+    ("value", "instant"),
+    [
+        (946684800, datetime(2000, 1, 1, tzinfo=UTC)),
+        (946684799, None),
+        (4102444799, datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (4102444800, None),
+        (946684800000, datetime(2000, 1, 1, tzinfo=UTC)),
+        (946684799999, None),
+        (4102444799000, datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (4102444800000, None),
+        ("20220302", datetime(2022, 3, 2, tzinfo=UTC)),
+        ("2001010100830", datetime(2033, 5, 29, 20, 8, 20, 830_000, tzinfo=UTC)),
+        *[(odd, None) for odd in (0, 1, -AT_S, AT_S * 1_000_000, 20220302, True, 1e999)],
+        *[(odd, None) for odd in ("946684799", "200101010830", "-1646195400", "1.6e9", [AT_S])],
+        *[(odd, None) for odd in ("9" * 5000, "", {}, float("nan"))],
+    ],
+)
+def test_epochs_are_believed_within_this_century_only(value, instant):
+    """Anything else may be a counter, a year or a date without its dashes."""
+    assert parse.to_utc(value) == instant
 
 
 def test_ids():
@@ -489,6 +644,9 @@ def test_tokens():
         ({"error": "bad", "error_description": "very bad"}, "very bad"),
         ({"message": "no"}, "no"),
         ({"error": {"message": "deep"}}, "deep"),
+        ({"errors": ["first", "second"]}, "first"),
+        ({"errors": [{"message": "in a list"}]}, "in a list"),
+        ({"errors": []}, None),
         ({"message": " ", "detail": "d"}, "d"),
         ("plain", "plain"),
         ({"other": 1}, None),

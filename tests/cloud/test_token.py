@@ -505,7 +505,8 @@ def test_nobody_logged_in(person, clock):
 def test_logout_forgets_token_and_answers(cloud, person, clock, open_session):
     """The next user of the computer finds nothing."""
     login(cloud, person, clock)
-    cloud.say(PATH, default=Said(body={}, headers={"Cache-Control": "max-age=900"}))
+    state = {"premise_list": []}
+    cloud.say(PATH, default=Said(body=state, headers={"Cache-Control": "max-age=900"}))
     session = open_session(
         grant="individual", client_id=person.client_id, client_secret=None, enterprise_id=""
     )

@@ -12,7 +12,7 @@ import pytest
 
 from copper_cli.cloud import parse
 from copper_cli.config import Limit
-from copper_cli.errors import UsageError
+from copper_cli.errors import UsageError, ZoneError
 from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.fleet import (
     Zones,
@@ -93,21 +93,22 @@ def context(make_context: Callable[..., Context]) -> Iterator[Context]:
 
 
 def test_zones(context: Context) -> None:
-    """Forced, else the premise's, else the location's, else a usage error. A forced zone needs
-    no premises."""
+    """Forced, else the premise's, else the location's, else an error. A forced zone needs no
+    premises."""
     client = Client("Asia/Kolkata")
     context = replace(context, client=client)  # type: ignore[arg-type]
     (meter,), zones = fetch_meters_and_zones(context, ZoneInfo("UTC"))
-    assert zones.of(meter).key == "UTC"
+    assert zones.find([meter]) == [(meter, ZoneInfo("UTC"))]
     assert client.lists == ["meters"]
     (meter,), zones = fetch_meters_and_zones(context, None)
-    assert [zones.of(meter).key, zones.of(meter).key] == ["Asia/Kolkata"] * 2
+    assert zones.find([meter]) == [(meter, ZoneInfo("Asia/Kolkata"))]
     assert client.lists == ["meters", "meters", "premises"]
     known = parse.parse_premises([{"id": "p", "timezone": "Asia/Tokyo"}], with_users=False)
-    assert Zones(context, premises=known).of(meter).key == "Asia/Tokyo"
+    assert Zones(context, premises=known).find([meter]) == [(meter, ZoneInfo("Asia/Tokyo"))]
     context = replace(context, client=Client(None))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"no time zone of meter 12:1; give --timezone\."):
-        Zones(context).of(meter)
+    ((_, error),) = Zones(context).find([meter])
+    assert isinstance(error, ZoneError)
+    assert str(error) == "the cloud knows no time zone of meter 12:1; give --timezone."
 
 
 def test_premises_without_a_date_come_last() -> None:

@@ -22,6 +22,7 @@ from copper_cli.jobs import fetch
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days
 from copper_cli.jobs.interval import (
+    Planned,
     SeriesRequest,
     download_series,
     estimate_series,
@@ -347,7 +348,8 @@ def test_whose_a_draft_is(
 ) -> None:
     """Host, partner, zone, range and granularity: with one of them changed it is another's."""
     context = make_context(cloud)
-    (planned, *_) = plan_downloads(context, SPRING)
+    (planned, *_), _ = plan_downloads(context, SPRING)
+    assert isinstance(planned, Planned)
     draft = open_draft(context, tmp_path, SPRING, planned)
     draft.add("usage", 0, 1, Series([0, 1], [1, 1], [1, 1], [1, 1], [1, 1], 1))
     draft.save()
