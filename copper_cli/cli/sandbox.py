@@ -169,8 +169,9 @@ def _run(config: SandboxConfig) -> None:
     cloud = _start(config)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for name, value in cloud.environment().items():
-            click.echo(f"export {name}={shlex.quote(value)}")
+        exports = [f"export {n}={shlex.quote(v)}" for n, v in cloud.environment().items()]
+        # in one piece: whoever waits for the last of them finds them all
+        click.echo("\n".join(exports))
         fleet = cloud.fleet
         click.echo(
             f"A local Copper Cloud serves {_count(fleet.premise_count, 'premise')}, "

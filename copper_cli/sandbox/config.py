@@ -14,12 +14,6 @@ from copper_cli.sandbox.faults import Fault
 AUDIENCE = "https://api.copperlabs.com"
 """What a token is asked for: this string whatever host answers."""
 
-APP_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
-"""The public client id of the individual login."""
-
-APP_REDIRECT_URI = "https://api.copperlabs.com/api/v2/app"
-"""Where the individual login sends the browser, in the real cloud's words."""
-
 DEFAULT_ZONES = (
     "America/Denver",
     "America/Denver",

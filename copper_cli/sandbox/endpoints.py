@@ -152,6 +152,7 @@ class Endpoints:
         readings = [
             records.describe_grid(self._fleet, gateway, second)
             for gateway in gateways
+            if start_s < end_s
             for second in _list_quarters(gateway, start_s, min(end_s, call.now_s), call.now_s)
         ]
         return answer_json(_unsort(readings, self._fleet.seed))
@@ -166,7 +167,10 @@ class Endpoints:
         return answer_json({key: value for key, value in content.items() if key not in names})
 
     def list_readings(self, call: Call, meter_id: str) -> Answer:
-        """`meter/{id}/readings`: about one an hour, not sorted, both ends inclusive."""
+        """`meter/{id}/readings`: about one an hour, not sorted, both ends inclusive.
+
+        A window without length holds none all the same.
+        """
         meter = self._find_meter(meter_id)
         start_s, end_s = self._parse_window(call, "readings")
         register = self._fleet.register_of(meter)
@@ -181,7 +185,7 @@ class Endpoints:
                 "value": measures.value[0],
             }
             for second in seconds
-            if first <= second <= last
+            if first <= second <= last and start_s < end_s
             for measures in [register.measure([second, second])]
         ]
         return answer_json(
@@ -371,7 +375,10 @@ class Endpoints:
         return start_s, end_s
 
     def _lay_window(self, call: Call, meter: Meter) -> Window:
-        """The buckets of a usage or series call, refused or cut as the options say."""
+        """The buckets of a usage or series call, refused or cut as the options say.
+
+        A window without length has none: no bucket can lie in it.
+        """
         granularity = call.query.get("granularity", "")
         if granularity == "auto":
             granularity = _choose_granularity(*self._parse_window(call, "auto"))
@@ -381,7 +388,7 @@ class Endpoints:
         _check_rows((end_s - start_s) // STEPS_S.get(granularity, HOUR_S))
         aligned = "aligned-buckets" in self._config.quirks
         zone = ZoneInfo(meter.zone) if aligned else None
-        edges = lay_bounds(granularity, start_s, end_s, zone)
+        edges = lay_bounds(granularity, start_s, end_s, zone) if start_s < end_s else [start_s]
         if not _is_true(call, "include_start", True) and edges[1:2] == [start_s]:
             edges = edges[1:]
         cap = self._config.cap_rows

@@ -44,20 +44,26 @@ def run(monkeypatch):
     return run_it
 
 
-def test_serve_prints_what_to_export(run):
+def test_serve_prints_what_to_export(run, monkeypatch):
     """stdout can be sourced by a shell and nothing else is on it; Ctrl-C ends with 0."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     result, (cloud, _) = run()
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert [line.partition("=")[0] for line in lines] == [
         "export COPPER_API_URL",
         "export COPPER_AUTH_URL",
+        "export NO_PROXY",
+        "export no_proxy",
         "export COPPER_CLIENT_ID",
         "export COPPER_CLIENT_SECRET",
         "export COPPER_ENTERPRISE_ID",
     ]
     assert lines[0].startswith("export COPPER_API_URL=http://127.0.0.1:")
     assert lines[2:] == [
+        "export NO_PROXY=127.0.0.1,localhost,::1",
+        "export no_proxy=127.0.0.1,localhost,::1",
         "export COPPER_CLIENT_ID=sandbox-client",
         "export COPPER_CLIENT_SECRET=sandbox-secret",
         "export COPPER_ENTERPRISE_ID=sandbox-enterprise",
@@ -66,6 +72,48 @@ def test_serve_prints_what_to_export(run):
     assert "Stopped after 0 calls." in result.stderr
     with pytest.raises(RuntimeError):
         _ = cloud.url
+
+
+@pytest.mark.parametrize(
+    ("had", "upper", "lower"),
+    [
+        ({"no_proxy": "corp.example"}, "corp.example,127.0.0.1,localhost,::1", None),
+        ({"NO_PROXY": ".a, localhost,"}, ".a,localhost,127.0.0.1,::1", None),
+        (
+            {"NO_PROXY": "a", "no_proxy": "b"},
+            "a,127.0.0.1,localhost,::1",
+            "b,127.0.0.1,localhost,::1",
+        ),
+        ({"NO_PROXY": "127.0.0.1,::1,localhost"}, "127.0.0.1,::1,localhost", None),
+        ({"NO_PROXY": "*"}, "'*'", None),
+        ({"NO_PROXY": "it's.example"}, "'it'\"'\"'s.example,127.0.0.1,localhost,::1'", None),
+    ],
+)
+def test_serve_spares_the_loopback_from_proxies(run, monkeypatch, had, upper, lower):
+    """NO_PROXY and no_proxy keep the user's hosts and gain the loopback's; `*` is all already."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in had.items():
+        monkeypatch.setenv(name, value)
+    result, _ = run()
+    lines = result.stdout.splitlines()
+    assert f"export NO_PROXY={upper}" in lines
+    assert f"export no_proxy={lower or upper}" in lines
+
+
+def test_a_dead_proxy_is_not_asked(run, monkeypatch):
+    """With what is exported, programs that obey a proxy reach the local cloud all the same."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    result, (cloud, _) = run()
+    for line in result.stdout.splitlines():
+        name, _, value = line.removeprefix("export ").partition("=")
+        monkeypatch.setenv(name, value)
+    cloud.start()
+    try:
+        assert requests.get(cloud.url + "/api/v2/app", timeout=10).status_code == 200
+    finally:
+        cloud.stop()
 
 
 def test_serve_takes_every_option(run, monkeypatch, tmp_path):
@@ -172,7 +220,7 @@ def test_a_signal_ends_it_quietly(number, tmp_path):
         text=True,
         env=os.environ,
     ) as process:
-        exports = [process.stdout.readline() for _ in range(5)]
+        exports = [process.stdout.readline() for _ in range(7)]
         url = exports[0].strip().partition("=")[2]
         assert requests.get(url + "/api/v2/app", timeout=10).status_code == 200
         process.stderr.readline()

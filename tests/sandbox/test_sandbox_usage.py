@@ -209,6 +209,33 @@ def test_long_spans_are_refused_when_told(serve):
     assert caller.get("grid/readings", **window).status_code == 400
 
 
+@pytest.mark.parametrize("quirk", ["aligned-buckets", None])
+@pytest.mark.parametrize("granularity", ["minute", "hour", "bihour", "day", "month", "auto"])
+def test_a_window_without_length_gives_no_row(serve, granularity, quirk):
+    """Usage, baseline and average, partner's and app's: no row and a sum of 0, at any instant."""
+    caller = serve(quirks=frozenset({quirk} - {None}), zones=("America/Denver",))
+    meter = by_type(caller, "power")
+    for at in (START, "2020-12-22T07:13:05Z", "2020-12-22T00:00:00-07:00"):
+        query = {"granularity": granularity, "start": at, "end": at}
+        answer = caller.get(f"meter/{meter.id}/usage", **query).json()
+        assert (answer["sum_usage"], answer["results"]) == (0, [])
+        for name in ("baseline-series", "average-series"):
+            answer = caller.get(f"meter/{meter.id}/{name}", **query).json()
+            assert (answer["sum_energy"], answer["series"]) == (0, [])
+
+
+def test_readings_of_a_window_without_length_are_none(serve):
+    """Not even where a reading lies at that very instant; the grid's and the aggregate likewise."""
+    caller = serve()
+    meter = by_type(caller, "power")
+    path = f"meter/{meter.id}/readings"
+    at = caller.get(path, start=START, end=END).json()["results"][0]["time"]
+    assert caller.get(path, start=at, end=at).json()["results"] == []
+    assert caller.get("grid/readings", start=START, end=START).json() == []
+    month = {"granularity": "month", "meter_type": "power", "start": START, "end": START}
+    assert caller.get("aggregate/usage", **month).json()["sum_energy"] == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [
