@@ -182,6 +182,8 @@ def _run(config: SandboxConfig) -> None:
         _wait()
     except KeyboardInterrupt:
         click.echo(f"Stopped after {_count(cloud.calls, 'call')}.", err=True)
+        for line in cloud.faults.tell_unfired():
+            click.echo(line, err=True)
     finally:
         signal.signal(signal.SIGTERM, before)
         cloud.stop()

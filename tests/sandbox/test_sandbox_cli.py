@@ -74,6 +74,19 @@ def test_serve_prints_what_to_export(run, monkeypatch):
         _ = cloud.url
 
 
+def test_a_fault_that_never_fired_is_told_at_the_end(run):
+    """One line on stderr, which names it; one that fired is not told."""
+    result, _ = run(
+        *("--fault", "status=503,path=/usage,times=2", "--fault", "status=500,path=oauth"),
+        visit=lambda url: requests.post(url + "/oauth/token", timeout=10).status_code,
+    )
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1] == (
+        "The fault kind=status,path=/usage,times=2,status=503 never fired: no request met it."
+    )
+    assert result.stderr.count("never fired") == 1
+
+
 @pytest.mark.parametrize(
     ("had", "upper", "lower"),
     [
