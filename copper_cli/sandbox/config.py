@@ -74,8 +74,11 @@ class SandboxConfig:
     """Whether a 429 of the quota says how long to wait."""
     series_dir: Path | str | None = None
     """A folder of CSV files which the meters replay, instead of the generated fleet."""
-    series_zone: str = "UTC"
-    """The IANA zone of the premise with the replayed meters."""
+    series_zone: str | None = None
+    """The IANA zone of the premise with the replayed meters, and of their files' times without
+    an offset; None: UTC for the premise, and such times are refused."""
+    series_units: tuple[str, ...] = ()
+    """The units of the files' values: `therm`, or `FILE=therm`; else the type's standard one."""
     faults: tuple[Fault | str, ...] = ()
     """What goes wrong, from the start; texts are parsed with `Fault.parse`."""
     log_file: Path | str | None = None
@@ -112,7 +115,7 @@ class SandboxConfig:
         )
         _check(self.now is None or self.now.tzinfo is not None, "now needs an offset, such as Z")
         _check(bool(self.zones), "zones is empty; write them like America/Denver,Asia/Kolkata")
-        for name in (*self.zones, self.series_zone):
+        for name in (*self.zones, "UTC" if self.series_zone is None else self.series_zone):
             check_zone(name)
         _check(self.latency_ms >= 0, "latency-ms is less than 0")
         for name in ("cap_rows", "next_page", "token_ttl"):

@@ -221,20 +221,22 @@ class Endpoints:
             raise ApiError(400, f"meter_type must be one of {', '.join(UNITS)}")
         start_s, end_s = self._parse_window(call, "month")
         until = min(end_s, call.now_s)
-        registers = [
-            self._fleet.register_of(meter)
+        meters = [
+            meter
             for meter in self._fleet.meters_of_type(meter_type)
             if meter.created_utc.timestamp() < until
         ]
-        if not registers:
+        if not meters:
             raise ApiError(404, f"no {meter_type} meter reports", "text")
+        registers = map(self._fleet.register_of, meters)
         energy = fsum(register.total(min(start_s, until), until) for register in registers)
+        units = {meter.uom for meter in meters}
         return answer_json(
             {
                 "meter_type": meter_type,
-                "meter_count": len(registers),
+                "meter_count": len(meters),
                 "sum_energy": energy,
-                "uom": UNITS[meter_type],
+                "uom": units.pop() if len(units) == 1 else None,
             }
         )
 

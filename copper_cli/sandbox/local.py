@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
 from copper_cli.sandbox.config import SandboxConfig, parse_quota
 from copper_cli.sandbox.faults import FaultBook
@@ -181,4 +182,6 @@ def _make_fleet(config: SandboxConfig) -> Fleet:
         return GeneratedFleet(config.premises, config.seed, config.zones)
     from copper_cli.sandbox.series import ReplayedFleet, read_folder
 
-    return ReplayedFleet(read_folder(Path(config.series_dir)), config.seed, config.series_zone)
+    zone = ZoneInfo(config.series_zone) if config.series_zone else None
+    folder = read_folder(Path(config.series_dir), zone, config.series_units)
+    return ReplayedFleet(folder, config.seed, config.series_zone or "UTC")

@@ -186,6 +186,9 @@ def test_serve_replays_series(run):
         ["--premises", "0"],
         ["--series", str(SERIES), "--premises", "3"],
         ["--series", str(SERIES), "--zones", "UTC"],
+        ["--series", str(SERIES), "--series-zone", "Nowhere/Land"],
+        ["--series-zone", "UTC"],
+        ["--series-unit", "therm"],
     ],
 )
 def test_wrong_options_are_a_matter_of_usage(run, args):
@@ -194,6 +197,47 @@ def test_wrong_options_are_a_matter_of_usage(run, args):
     assert result.exit_code == 2
     assert result.stderr.count("Error: ") == 1
     assert seen == []
+
+
+def test_serve_leaves_a_bad_series_out_and_says_so(run, tmp_path):
+    """A line on stderr names the file; units that were not said are told; the rest is served."""
+    text = "start,value\n2020-01-01 00:00,1\n2020-01-01 01:00,0.17099999999999999\n"
+    (tmp_path / "a-gas.csv").write_text(text)
+    (tmp_path / "b.csv").write_text(text)
+    (tmp_path / "c.csv").write_text("nonsense")
+    args = (
+        "--series",
+        str(tmp_path),
+        "--series-zone",
+        "America/Denver",
+        "--series-unit",
+        "a*=therm",
+    )
+    result, (cloud, _) = run(*args)
+    assert result.exit_code == 0
+    assert [(meter.type, meter.uom) for meter in cloud.fleet.meters()] == [
+        ("gas", "therm"),
+        ("power", "kwh"),
+    ]
+    assert result.stderr.splitlines()[:2] == [
+        "Left out: c.csv: the first line is not start,value",
+        "b.csv is taken for power in kwh; --series-unit says another unit.",
+    ]
+
+
+def test_serve_needs_one_good_series(run, tmp_path):
+    """Exit code 2 and one line, for a folder with bad files only, with none, or wrong units."""
+    (tmp_path / "bad.csv").write_text("nonsense")
+    (tmp_path / "none").mkdir()
+    for folder, more, what in (
+        (tmp_path, (), "bad.csv: the first line"),
+        (tmp_path / "none", (), "put the series there"),
+        (SERIES, ("--series-unit", "gal"), "series-unit gal"),
+    ):
+        result, _ = run("--series", str(folder), *more)
+        assert result.exit_code == 2
+        assert what in result.stderr
+        assert result.stderr.count("Error: ") == 1
 
 
 def test_local_trouble_is_told_in_one_line(run, tmp_path):
