@@ -97,6 +97,13 @@ def sandbox() -> None:
 )
 @click.option("--max-span", metavar="hour=31d,minute=1d", help="Refuse longer windows with 400.")
 @click.option("--cap-rows", type=int, help="Give only the first rows of an answer, silently.")
+@click.option("--max-page", type=int, help="Entries a page of the other lists, at most.")
+@click.option(
+    "--late",
+    multiple=True,
+    metavar="[METER=]DAYS",
+    help="Days until a bucket is filled, such as 3, 36h or 07:1552395084=3.",
+)
 @click.option("--next-page", type=int, default=1000, help="Entries a page of bulk, grid/latest.")
 @click.option(
     "--missing-emails",
@@ -109,7 +116,7 @@ def sandbox() -> None:
     "--quirk",
     "quirks",
     multiple=True,
-    help="aligned-buckets, capped-sum, raw-last-reading or rotate-refresh-token.",
+    help="absent-buckets, aligned-buckets, capped-sum, raw-last-reading or rotate-refresh-token.",
 )
 @click.option(
     "--fault",

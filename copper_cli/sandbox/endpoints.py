@@ -38,6 +38,7 @@ class Endpoints:
         self._config = config
         self._fleet = fleet
         self._spans = config.spans()
+        self._delays = config.delays()
         self._lock = Lock()
         self._asked_for_users = 0
 
@@ -59,7 +60,7 @@ class Endpoints:
                 content["user_list"] = records.list_users(premise, missing)
             return content
 
-        indices = _slice(call, range(self._fleet.premise_count))
+        indices = self._slice(call, range(self._fleet.premise_count))
         return answer_json([describe(self._fleet.premise_at(index)) for index in indices])
 
     def list_meters(self, call: Call) -> Answer:
@@ -77,8 +78,8 @@ class Endpoints:
         if "premise_id" in call.query:
             premise = fleet.find_premise(call.query["premise_id"])
             meters = fleet.meters_of(premise) if premise else []
-            return answer_json([describe(meters[i]) for i in _slice(call, range(len(meters)))])
-        indices = _slice(call, range(fleet.meter_count))
+            return answer_json([describe(meters[i]) for i in self._slice(call, range(len(meters)))])
+        indices = self._slice(call, range(fleet.meter_count))
         return answer_json([describe(fleet.meter_at(index)) for index in indices])
 
     def list_gateways(self, call: Call) -> Answer:
@@ -91,12 +92,12 @@ class Endpoints:
                 content["history"] = records.tell_gateway_history(gateway, call.now_s)
             return content
 
-        indices = _slice(call, range(self._fleet.gateway_count))
+        indices = self._slice(call, range(self._fleet.gateway_count))
         return answer_json([describe(self._fleet.gateway_at(index)) for index in indices])
 
     def list_gateway_histories(self, call: Call) -> Answer:
         """`gateway/history`."""
-        indices = _slice(call, range(self._fleet.gateway_count))
+        indices = self._slice(call, range(self._fleet.gateway_count))
         gateways = (self._fleet.gateway_at(index) for index in indices)
         return answer_json(
             [
@@ -220,17 +221,16 @@ class Endpoints:
         if meter_type not in UNITS:
             raise ApiError(400, f"meter_type must be one of {', '.join(UNITS)}")
         start_s, end_s = self._parse_window(call, "month")
-        until = min(end_s, call.now_s)
-        meters = [
-            meter
+        ends = [
+            (meter, min(end_s, self._find_filled(call, meter)))
             for meter in self._fleet.meters_of_type(meter_type)
-            if meter.created_utc.timestamp() < until
         ]
+        meters = [(meter, end) for meter, end in ends if meter.created_utc.timestamp() < end]
         if not meters:
             raise ApiError(404, f"no {meter_type} meter reports", "text")
-        registers = map(self._fleet.register_of, meters)
-        energy = fsum(register.total(min(start_s, until), until) for register in registers)
-        units = {meter.uom for meter in meters}
+        register_of = self._fleet.register_of
+        energy = fsum(register_of(meter).total(min(start_s, end), end) for meter, end in meters)
+        units = {meter.uom for meter, _ in meters}
         return answer_json(
             {
                 "meter_type": meter_type,
@@ -311,6 +311,19 @@ class Endpoints:
         window = self._lay_window(call, meter)
         text = write_series(meter.id, meter.type, register, window, factor)
         return Answer(200, text.encode())
+
+    def _slice(self, call: Call, indices: range) -> range:
+        """The part of a list which `limit` and `offset` ask for, and `max_page` grants."""
+        limit = _parse_count(call.query, "limit", DEFAULT_LIMIT)
+        offset = _parse_count(call.query, "offset", 0)
+        if not 1 <= limit <= MAX_LIMIT:
+            raise ApiError(400, f"limit must be between 1 and {MAX_LIMIT}")
+        return indices[offset : offset + min(limit, self._config.max_page or limit)]
+
+    def _find_filled(self, call: Call, meter: Meter) -> int:
+        """The UTC second up to which a meter's buckets are filled: now, or before."""
+        delay = self._delays.get(meter.id, self._delays.get("", timedelta(0)))
+        return call.now_s - int(delay.total_seconds())
 
     def _miss_emails(self) -> bool:
         with self._lock:
@@ -398,16 +411,8 @@ class Endpoints:
             edges = edges[: cap + 1]
             if "capped-sum" in self._config.quirks:
                 end_s = edges[-1]
-        return Window(start_s, end_s, call.now_s, edges)
-
-
-def _slice(call: Call, indices: range) -> range:
-    """The part of a list which `limit` and `offset` ask for."""
-    limit = _parse_count(call.query, "limit", DEFAULT_LIMIT)
-    offset = _parse_count(call.query, "offset", 0)
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ApiError(400, f"limit must be between 1 and {MAX_LIMIT}")
-    return indices[offset : offset + limit]
+        absent = "absent-buckets" in self._config.quirks
+        return Window(start_s, end_s, self._find_filled(call, meter), edges, absent)
 
 
 def _parse_count(query: Mapping[str, str], name: str, default: int) -> int:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
-from copper_cli.sandbox.config import SandboxConfig, parse_quota
+from copper_cli.sandbox.config import ConfigError, SandboxConfig, parse_quota
 from copper_cli.sandbox.faults import FaultBook
 from copper_cli.sandbox.fleet import Fleet, GeneratedFleet
 from copper_cli.sandbox.journal import Journal, RequestRecord
@@ -33,7 +33,8 @@ class Sandbox:
     `config.now`, else the end of the series, else the machine's clock. `quota_clock` gives the
     seconds by which the quota's windows slide; None: `time.time`. Where the clock stands still
     (`config.now`, a series), tokens begin by it and grow old by the seconds of `quota_clock`.
-    Raises SeriesError when the series folder cannot be used.
+    Raises SeriesError when the series folder cannot be used, ConfigError when a setting does
+    not fit the fleet.
     """
 
     def __init__(
@@ -44,6 +45,9 @@ class Sandbox:
     ) -> None:
         self.config = config or SandboxConfig()
         self.fleet = _make_fleet(self.config)
+        for meter_id in self.config.delays():
+            if meter_id and self.fleet.find_meter(meter_id) is None:
+                raise ConfigError(f"late: there is no meter {meter_id} in this fleet")
         self.faults = FaultBook(self.config.planned_faults())
         self._frozen = self.config.now or self.fleet.default_now
         self._clock = clock or self._read_clock

@@ -17,6 +17,7 @@ from copper_cli.errors import LocalError
 from copper_cli.sandbox.config import QUIRKS
 from copper_cli.sandbox.faults import KINDS
 
+METER_OF_SEED_3 = "07:5446728016"
 SERIES = Path(__file__).parents[1] / "data" / "series"
 
 
@@ -140,6 +141,7 @@ def test_serve_takes_every_option(run, monkeypatch, tmp_path):
         *("--cap-rows", "5", "--next-page", "2", "--missing-emails", "4", "--log", str(log)),
         *("--quirk", "capped-sum", "--quirk", "aligned-buckets", "--fault", "status=502"),
         *("--client-id", "me", "--enterprise-id", "us"),
+        *("--max-page", "7", "--late", "2", "--late", f"{METER_OF_SEED_3}=36h"),
         visit=lambda url: requests.get(url + "/__sandbox__/stats", timeout=10).json(),
     )
     assert result.exit_code == 0, result.output
@@ -154,6 +156,7 @@ def test_serve_takes_every_option(run, monkeypatch, tmp_path):
     assert (config.cap_rows, config.next_page, config.missing_emails) == (5, 2, 4)
     assert config.quirks == {"capped-sum", "aligned-buckets"}
     assert config.spans()["hour"].days == 1
+    assert (config.max_page, config.late) == (7, ("2", f"{METER_OF_SEED_3}=36h"))
     assert stats["now"] == "2021-02-01T07:00:00+00:00"
     assert stats["faults"][0]["status"] == 502
     assert "COPPER_CLIENT_SECRET='it'\"'\"'s'" in result.stdout
@@ -188,6 +191,9 @@ def test_serve_replays_series(run):
         ["--series", str(SERIES), "--zones", "UTC"],
         ["--series", str(SERIES), "--series-zone", "Nowhere/Land"],
         ["--series-zone", "UTC"],
+        ["--late", "07:1=3"],
+        ["--late", "soon"],
+        ["--max-page", "0"],
         ["--series-unit", "therm"],
     ],
 )
