@@ -204,6 +204,17 @@ def test_a_meter_id_may_be_encoded_in_the_path(serve):
     assert raw.json() == encoded.json()
 
 
+def test_an_id_encoded_twice_is_another_id(serve):
+    """`07%253A…` is no meter: 404, and a fault for the meter does not befall it."""
+    caller = serve()
+    meter = by_type(caller, "power")
+    caller.cloud.faults.add(f"status=502,path={meter.id}/usage")
+    url = f"meter/{meter.id.replace(':', '%253A')}/usage"
+    query = {"granularity": "day", "start": START, "end": END}
+    assert caller.get(url, **query).status_code == 404
+    assert caller.get(f"meter/{meter.id}/usage", **query).status_code == 502
+
+
 def test_aligned_buckets_follow_the_meters_day(serve):
     """With the quirk the day of a clock change has 23 hours; power is per real hour."""
     clock = datetime(2021, 6, 1, tzinfo=UTC)
