@@ -110,7 +110,7 @@ def list_bulk(context: Context, *, detailed: bool = False) -> Table:
             r.meter_type,
             places.get(r.meter_id),
             r.time_utc,
-            Normalised(r.value, True, "bulk"),
+            Normalised(r.value, True),
         )
         for r in bulk
     ]
