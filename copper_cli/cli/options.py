@@ -267,7 +267,11 @@ def program_options() -> list[click.Parameter]:
             default=8,
             help="Calls in flight at once.  [default: 8]",
         ),
-        _program_option("--color/--no-color", default=None, help="Colour and moving progress."),
+        _program_option(
+            "--color/--no-color",
+            default=None,
+            help="Colour and moving progress; NO_COLOR leaves a bar without colour.",
+        ),
         _program_option("--debug", is_flag=True, help="Tell of each call on stderr; no secrets."),
         _program_option(
             "--sandbox", is_flag=True, help="Run on a local cloud of made-up data: no credentials."

@@ -140,7 +140,7 @@ class Run:
         session = CloudSession(settings, grant=grant, on_event=note)
         self._stack.enter_context(session)
         self._stack.callback(watcher.stop)  # before the session closes: it is asked for the quota
-        watcher.watch_quota(session.peek_quota)
+        watcher.watch_quota(session.peek_quota, session.free_at)
         watcher.start("", 0, "reading lists")  # what a job does until it says otherwise
         return session
 
