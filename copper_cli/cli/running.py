@@ -39,6 +39,7 @@ class Run:
         self._env: Mapping[str, str] = os.environ
         self._stack = ExitStack()
         self._handle: str | None = None
+        self._context: Context | None = None
 
     def __enter__(self) -> Run:
         return self
@@ -97,8 +98,13 @@ class Run:
 
         `profile` is used where no other is named: it goes before exported credentials, which
         may be another partner's, where there is such a profile. An empty COPPER_PROFILE says
-        that what is exported is this partner's.
+        that what is exported is this partner's. The same for the whole run.
         """
+        if self._context is None:
+            self._context = self._open_context(profile)
+        return self._context
+
+    def _open_context(self, profile: str | None) -> Context:
         from copper_cli.cloud.client import CloudClient
         from copper_cli.cloud.spans import SpanBook
         from copper_cli.jobs.context import CallCounter, Context
