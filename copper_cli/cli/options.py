@@ -16,11 +16,27 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from copper_cli.cli.dates import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    explain_days,
+    looks_like_days_ago,
+    takes_days,
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "csv", "json", "ndjson")
 LAYOUTS = ("rows", "columns", "plain")
-_FIRST_YEAR, _LAST_YEAR = 1970, 2199
+
+PROGRAM_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Of click, for each of the programs."""
+
+
+def version_option() -> Callable[[F], F]:
+    """--version of a program, under its name."""
+    return click.version_option(package_name="copper-cli", message="%(prog)s %(version)s")
+
 
 _META = "copper_cli.options"
 _RANKS = {
@@ -28,26 +44,6 @@ _RANKS = {
     ParameterSource.ENVIRONMENT: 2,
     ParameterSource.DEFAULT_MAP: 1,
 }
-
-
-class DateType(click.ParamType[date]):
-    """A day, YYYY-MM-DD and nothing looser."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The day; fails with one line for anything else."""
-        if isinstance(value, date):
-            return value
-        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-            self.fail(f"{value!r} is not a date like 2020-12-22 (YYYY-MM-DD).", param, ctx)
-        try:
-            day = date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a day of the calendar.", param, ctx)
-        if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-            self.fail(f"{value} lies outside {_FIRST_YEAR} to {_LAST_YEAR}.", param, ctx)
-        return day
 
 
 class MonthType(click.ParamType[date]):
@@ -60,7 +56,7 @@ class MonthType(click.ParamType[date]):
         if isinstance(value, date):
             return value
         found = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", value)
-        if not found or not _FIRST_YEAR <= int(found[1]) <= _LAST_YEAR:
+        if not found or not FIRST_YEAR <= int(found[1]) <= LAST_YEAR:
             self.fail(f"{value!r} is not a month like 2021-09 (YYYY-MM).", param, ctx)
         return date(int(found[1]), int(found[2]), 1)
 
@@ -86,7 +82,6 @@ class ZoneType(click.ParamType[Any]):
             self.fail(f"{value!r} is not a zone of the IANA list. {hint}", param, ctx)
 
 
-DATE = DateType()
 MONTH = MonthType()
 ZONE = ZoneType()
 
@@ -275,7 +270,11 @@ def program_options() -> list[click.Parameter]:
             default=8,
             help="Calls in flight at once.  [default: 8]",
         ),
-        _program_option("--color/--no-color", default=None, help="Colour and moving progress."),
+        _program_option(
+            "--color/--no-color",
+            default=None,
+            help="Colour and moving progress; NO_COLOR leaves a bar without colour.",
+        ),
         _program_option("--debug", is_flag=True, help="Tell of each call on stderr; no secrets."),
         _program_option(
             "--sandbox", is_flag=True, help="Run on a local cloud of made-up data: no credentials."
@@ -299,12 +298,57 @@ class ProgramCommand(click.Command):
         taken = {name for param in self.params for name in param.opts}
         self.params += [p for p in program_options() if not taken.intersection(p.opts)]
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        """As click does; where days are taken, -7d is one of them and no option."""
+        parser: Any = super().make_parser(ctx)
+        if takes_days(self):
+            process = parser._process_opts
+
+            def process_word(word: str, state: Any) -> None:
+                if looks_like_days_ago(word):
+                    state.largs.append(word)
+                else:
+                    process(word, state)
+
+            parser._process_opts = process_word
+        return parser
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own options first, the program's after them."""
+        """What days mean where they are taken, the command's own options, the program's."""
+        if takes_days(self):
+            explain_days(self, formatter)
         _format_sections(self, ctx, formatter)
 
 
-class ProgramGroup(click.Group):
+class CommandGroup(click.Group):
+    """A group that tells of its commands in whole sentences, and names the closest ones."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with the whole first sentence of its help; click would cut it."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, _first_sentence(command.help or "")))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown command gets the closest names."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            names = self.list_commands(ctx)
+            close = get_close_matches(name, names, n=2, cutoff=0.5)
+            hint = f"Did you mean {' or '.join(close)}?" if close else f"One of {', '.join(names)}."
+            raise click.UsageError(f"no such command {name!r} in {ctx.command_path}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class ProgramGroup(CommandGroup):
     """A group whose commands take the program's options; so does the group itself."""
 
     command_class = ProgramCommand
@@ -328,19 +372,12 @@ class ProgramGroup(click.Group):
         _format_sections(self, ctx, formatter)
         self.format_commands(ctx, formatter)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown command gets the closest names."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            from difflib import get_close_matches
 
-            names = self.list_commands(ctx)
-            close = get_close_matches(name, names, n=2, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"One of {', '.join(names)}."
-            raise click.UsageError(f"no command {name!r} in {ctx.command_path}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence."""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    found = re.match(r".+?\.(?= [A-Z]|$)", paragraph)
+    return found[0] if found else paragraph
 
 
 def _format_sections(
@@ -350,7 +387,7 @@ def _format_sections(
     program: list[tuple[str, str]] = []
     program_names = {p.name for p in program_options()}
     for param in command.get_params(ctx):
-        record = param.get_help_record(ctx)
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
         if record is not None:
             (program if param.name in program_names else own).append(record)
     sections = (("Options", own), ("Program options (before or after the command)", program))

@@ -41,6 +41,7 @@ class Run:
         self._handle: str | None = None
         self._left_out: dict[str, int] = {}
         self._session: CloudSession | None = None
+        self._context: Context | None = None
 
     def __enter__(self) -> Run:
         return self
@@ -100,8 +101,13 @@ class Run:
 
         `profile` is used where no other is named: it goes before exported credentials, which
         may be another partner's, where there is such a profile. An empty COPPER_PROFILE says
-        that what is exported is this partner's.
+        that what is exported is this partner's. The same for the whole run.
         """
+        if self._context is None:
+            self._context = self._open_context(profile)
+        return self._context
+
+    def _open_context(self, profile: str | None) -> Context:
         from copper_cli.cloud.client import CloudClient
         from copper_cli.cloud.spans import SpanBook
         from copper_cli.jobs.context import CallCounter, Context
@@ -146,7 +152,7 @@ class Run:
         session = self._session = CloudSession(settings, grant=grant, on_event=note)
         self._stack.enter_context(session)
         self._stack.callback(watcher.stop)  # before the session closes: it is asked for the quota
-        watcher.watch_quota(session.peek_quota)
+        watcher.watch_quota(session.peek_quota, session.free_at)
         watcher.start("", 0, "reading lists")  # what a job does until it says otherwise
         return session
 

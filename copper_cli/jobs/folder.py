@@ -101,7 +101,7 @@ def download_files(
         pending = download.find_pending(jobs, output)
         context.progress.start(noun, len(pending))
         download.run(pending)
-        download.end(sum(len(job.parts) for job in jobs))
+        download.end(sum(len(job.parts) for job in jobs if job.known is None))
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
 
 

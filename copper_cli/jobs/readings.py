@@ -18,7 +18,6 @@ from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import whole_days
 from copper_cli.records import Meter, Reading, Window
 from copper_cli.table import Column, Table
-from copper_cli.units import standard_unit
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import render_readings
 from copper_cli.write.manifest import Folder, Question
@@ -171,7 +170,7 @@ def _job(
         render=lambda found: render_readings(
             meter.id,
             meter.type,
-            standard_unit(meter.type) or meter.uom,
+            meter.uom,
             zone.key,
             found,
             raw_cells=output.raw_cells,
