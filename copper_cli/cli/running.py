@@ -6,8 +6,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -160,9 +160,10 @@ class Run:
         settings = self.settings(individual=True)
         address, verifier = build_authorize_url(settings)
         if self._values["sandbox"]:
-            from urllib.request import urlopen
+            from urllib.request import ProxyHandler, build_opener
 
-            with urlopen(address) as page:  # noqa: S310 - our own cloud in this process
+            # Our own cloud in this process: no proxy stands before it.
+            with build_opener(ProxyHandler({})).open(address) as page:
                 pasted = page.geturl()
         elif sys.stdin.isatty():
             self.say("Open this address in a browser and log in:")
@@ -337,7 +338,6 @@ class Run:
 
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
-        self._stack.enter_context(_without_proxy())
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
 
 
@@ -350,19 +350,6 @@ def _is_file(stream: TextIO) -> bool:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):  # none of the system's, or closed
         return False
-
-
-@contextmanager
-def _without_proxy() -> Iterator[None]:
-    """While inside, no proxy stands between this process and its own cloud."""
-    before = os.environ.get("no_proxy")
-    os.environ["no_proxy"] = "*"
-    try:
-        yield
-    finally:
-        del os.environ["no_proxy"]
-        if before is not None:
-            os.environ["no_proxy"] = before
 
 
 def pass_run(command: F) -> F:

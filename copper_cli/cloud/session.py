@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from copper_cli.cloud import transport
+from copper_cli.cloud.bounds import ENCODINGS
 from copper_cli.cloud.cache import AnswerCache, Entry
 from copper_cli.cloud.events import (
     CallDone,
@@ -50,6 +51,13 @@ T = TypeVar("T")
 
 SLICE_S = 1.0
 """Waits are cut so small, so that a cancelled session's threads end soon."""
+
+_NO_SUCCESS = {
+    203: "an answer that something on the way has changed",
+    204: "no content",
+    206: "a part of the answer only",
+}
+"""What a status says that is a success elsewhere, but holds no whole answer."""
 
 
 def reuse_always(body: Any) -> bool:
@@ -117,7 +125,9 @@ class CloudSession:
             settings, grant, self.clock, sleep=self._sleep, on_event=self._on_event
         )
         self._cache = AnswerCache(settings, self.clock.now, self._warn)
-        self._http = transport.make_session(settings.timeout_s, connections=settings.jobs)
+        self._http = transport.make_session(
+            settings.timeout_s, connections=settings.jobs, max_answer=settings.max_answer
+        )
         self._in_flight = threading.BoundedSemaphore(settings.jobs)
         # Bodies are read one at a time: Python would not be faster on two, and their objects
         # take several times the memory of the text.
@@ -224,7 +234,7 @@ class CloudSession:
             params=dict(params or {}),
             headers={
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
+                "Accept-Encoding": ENCODINGS,
                 "User-Agent": "copper-cli",
             },
         ).prepare()
@@ -295,6 +305,8 @@ class CloudSession:
             if isinstance(failure, CloudError):
                 raise CloudError(f"{call.what}: {failure}") from None
             raise failure from None
+        except CloudError as error:  # an answer over its bound
+            raise CloudError(f"{call.what}: {error}") from None
         finally:
             self._on_event(CallDone(call.kind, status, self.clock.now() - started_s, False))
 
@@ -333,6 +345,8 @@ class CloudSession:
             )
         if 300 <= status < 400 and status != 304:
             said = ", a redirect, which is never followed; check COPPER_API_URL"
+        elif status < 300:
+            said = f", {_NO_SUCCESS.get(status, 'which is no answer to a question')}"
         return CloudError(f"{call.what}: {self._host} answered {status}{said}.", status=status)
 
     @staticmethod

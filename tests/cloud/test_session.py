@@ -199,6 +199,9 @@ def test_a_certificate_nobody_trusts_is_not_tried_again(tmp_path, clock):
         (404, NotFoundError),
         (405, CloudError),
         (422, CloudError),
+        (201, CloudError),
+        (202, CloudError),
+        (203, CloudError),
         (204, CloudError),
         (206, CloudError),
         (304, CloudError),
@@ -213,6 +216,32 @@ def test_what_cannot_pass_is_not_tried_again(cloud, open_session, status, kind):
     assert type(caught.value) is kind
     assert caught.value.status == status
     assert session.calls_used == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (Said(203, []), "answered 203, an answer that something on the way has changed."),
+        (Said(raw=b"HTTP/1.1 204 No Content\r\n\r\n"), "answered 204, no content."),
+        (Said(206, [{"id": "p"}]), "answered 206, a part of the answer only."),
+        (Said(202, {"job": 1}), "answered 202, which is no answer to a question."),
+    ],
+)
+def test_what_is_wrong_with_another_success_is_said(cloud, open_session, said, line):
+    """In one line that does not quote the data."""
+    cloud.say(PATH, default=said)
+    session = open_session()
+    with pytest.raises(CloudError) as caught:
+        session.get_json(PATH)
+    assert str(caught.value) == f"premise: 127.0.0.1 {line}"
+    assert not session.is_cached(PATH)
+
+
+def test_an_empty_answer_is_said_to_be_empty(cloud, open_session):
+    """Not that it is no JSON."""
+    cloud.say(PATH, default=Said(body=b" \r\n"))
+    with pytest.raises(CloudError, match=r"answered with an empty body \(200\) \(tried 5 times\)"):
+        open_session().get_json(PATH)
 
 
 def test_messages_say_which_meter_and_window(cloud, open_session):
@@ -279,16 +308,126 @@ def test_a_netrc_does_not_replace_the_token(cloud, open_session, tmp_path, monke
     assert "Authorization" not in cloud.token_asked[0].headers
 
 
-def test_proxies_of_the_environment_are_used(cloud, other_cloud, open_session, monkeypatch):
-    """A plain http call goes to the proxy with its whole address."""
-    monkeypatch.setenv("http_proxy", other_cloud.url)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    session = open_session()
-    other_cloud.say(PATH, [])
-    assert session.get_json(PATH) == []
-    assert other_cloud.asked[0].target == cloud.url + PATH
-    assert cloud.asked == []
+PROXIES = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_no_proxy_stands_before_this_machine(
+    cloud, other_cloud, open_session, monkeypatch, name, tmp_path
+):
+    """Neither for the token, whose secret it would read, nor for the API; whatever the variable,
+    and though ~/.netrc knows the proxy."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login joe password hunter2\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    _set_proxy(monkeypatch, name, other_cloud.url)
+    cloud.say(PATH, [])
+    assert open_session().get_json(PATH) == []
+    assert other_cloud.asked == other_cloud.token_asked == []
+    assert len(cloud.asked) == len(cloud.token_asked) == 1
+    assert "Proxy-Authorization" not in cloud.asked[0].headers
+
+
+def test_a_dead_proxy_is_not_in_the_way_of_this_machine(cloud, open_session, monkeypatch):
+    """Nothing is sent there, so nothing fails."""
+    _set_proxy(monkeypatch, "http_proxy", f"http://127.0.0.1:{_free_port()}")
+    cloud.say(PATH, [])
+    assert open_session().get_json(PATH) == []
+
+
+def test_a_system_proxy_is_not_in_the_way_of_this_machine(cloud, open_session, monkeypatch):
+    """macOS and Windows keep proxies elsewhere than in the environment."""
+    dead = f"http://127.0.0.1:{_free_port()}"
+    monkeypatch.setattr(transport.requests.utils, "getproxies", lambda: {"http": dead})
+    monkeypatch.setattr(transport.requests.utils, "should_bypass_proxies", lambda *a, **k: False)
+    cloud.say(PATH, [])
+    assert open_session().get_json(PATH) == []
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_dead_proxy_is_named(tmp_path, clock, monkeypatch, name):
+    """For a host elsewhere it is used; that it fails is said of it, without its password."""
+    port = _free_port()
+    _set_proxy(monkeypatch, name, f"http://joe:hunter2@127.0.0.1:{port}")
+    with (
+        CloudSession(make_settings("https://api.example.com", tmp_path), clock=clock) as session,
+        pytest.raises(CloudError) as caught,
+    ):
+        session.get_json(PATH)
+    assert str(caught.value) == (
+        "No token: cannot reach api.example.com: "
+        f"the proxy 127.0.0.1:{port}: it refuses connections (tried 5 times)."
+    )
+
+
+PROXY_ANSWERS = {
+    b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n": "it answered 407 Proxy Authentication",
+    b"HTTP/1.1 503 Service \x1b[31mUnavailable\r\n\r\n": "it answered 503 Service",
+    b"": "it hung up without an answer",
+}
+
+
+@pytest.mark.parametrize("answer", PROXY_ANSWERS)
+def test_a_proxy_that_refuses_is_named(tmp_path, clock, monkeypatch, answer):
+    """It is asked for the host by name, and gets neither secret nor token."""
+    heard = []
+
+    def serve(listening):
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        port = listening.getsockname()[1]
+        _set_proxy(monkeypatch, "https_proxy", f"127.0.0.1:{port}")
+        with (
+            CloudSession(
+                make_settings("https://api.example.com", tmp_path), clock=clock
+            ) as session,
+            pytest.raises(CloudError) as caught,
+        ):
+            session.get_json(PATH)
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    text = str(caught.value)
+    assert f"the proxy 127.0.0.1:{port}: {PROXY_ANSWERS[answer]}" in text
+    assert text.isprintable()
+    assert len(heard) == 5
+    assert all(one.startswith(b"CONNECT api.example.com:443 ") for one in heard)
+    assert b"s3cret" not in b"".join(heard)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://[::1", "http://a:99999"])
+def test_a_proxy_that_cannot_be_used_is_named(tmp_path, clock, monkeypatch, proxy):
+    """One line, not a traceback."""
+    _set_proxy(monkeypatch, "https_proxy", proxy)
+    with (
+        CloudSession(make_settings("https://api.example.com", tmp_path), clock=clock) as session,
+        pytest.raises(CloudError, match="the proxy ") as caught,
+    ):
+        session.get_json(PATH)
+    assert str(caught.value).isprintable()
+
+
+def _set_proxy(monkeypatch, name: str, url: str) -> None:
+    for other in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+        monkeypatch.delenv(other.upper(), raising=False)
+    monkeypatch.setenv(name, url)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def test_logs_at_debug_hold_no_secret(cloud, open_session, caplog):
