@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,13 @@ from copper_cli.cloud.events import (
     SystemClock,
     Warned,
 )
-from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, Usage, open_ledger
+from copper_cli.cloud.quota import (
+    MAX_HOLD_S,
+    Ledger,
+    LedgerUnwritableError,
+    Usage,
+    open_ledger,
+)
 from copper_cli.cloud.token import Grant, Token, TokenSource
 from copper_cli.cloud.transport import (
     MAX_BACKOFF_429_S,
@@ -43,6 +49,7 @@ from copper_cli.errors import (
     BadRequestError,
     CloudError,
     CredentialsError,
+    LocalError,
     NotFoundError,
     QuotaSpentError,
 )
@@ -267,6 +274,8 @@ class CloudSession:
                     self._take()
                     token = self._tokens.current()  # the wait may have outlasted it
                     answer = self._send(call, token)
+                if answer.status != 429:
+                    self._use_ledger(lambda ledger: ledger.release())
                 return answer, self._accept(call, answer, token, entry)
             except _RefusedError as refused:
                 assert token is not None
@@ -368,11 +377,12 @@ class CloudSession:
         if failure.status == 429:
             if after_s is None:
                 after_s = transport.backoff_s(tries, most_s=MAX_BACKOFF_429_S)
-            longest_s = max((limit.period_s for limit in self.settings.quota), default=3600)
-            after_s = min(after_s, longest_s)
+            asked_s = after_s
+            longest_s = max((limit.period_s for limit in self.settings.quota), default=MAX_HOLD_S)
+            after_s = min(after_s, longest_s, MAX_HOLD_S)
             self._on_event(Retrying(failure.reason, after_s))
             # Every process waits; the next take says how long.
-            self._use_ledger(lambda ledger: ledger.hold(after_s))
+            self._use_ledger(lambda ledger: ledger.hold(asked_s))
             return
         wait_s = transport.backoff_s(tries) if after_s is None else min(after_s, MAX_RETRY_AFTER_S)
         self._on_event(Retrying(failure.reason, wait_s))
@@ -400,11 +410,9 @@ class CloudSession:
                 if self._private_folder is not None and ledger is self._ledger:
                     raise
                 if ledger is self._ledger:
-                    self._private_folder = TemporaryDirectory(prefix="copper-")
+                    self._private_folder = _make_private_folder(error)
                     folder = Path(self._private_folder.name)
-                    self._ledger = open_ledger(
-                        replace(self.settings, cache_dir=folder), clock=self.clock.now
-                    )
+                    self._ledger = open_ledger(self.settings, clock=self.clock.now, folder=folder)
                     self._warn(f"{error} Until then only the calls of this run are counted.")
             return work(self._ledger)
 
@@ -425,7 +433,8 @@ class CloudSession:
         usage = self.quota_usage()
         spent = min(usage.limits, key=lambda one: one.left)
         resume_utc = datetime.fromtimestamp(resume_s, UTC)
-        self._on_event(QuotaWait(resume_utc, spent.used, spent.limit))
+        is_held = spent.left > 0
+        self._on_event(QuotaWait(resume_utc, spent.used, spent.limit, is_held))
 
     def _sleep(self, seconds: float) -> None:
         while not self._cancelled.is_set():
@@ -437,6 +446,13 @@ class CloudSession:
 
     def _warn(self, text: str) -> None:
         self._on_event(Warned(text))
+
+
+def _make_private_folder(failure: LocalError) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="copper-")
+    except OSError:  # there is no room anywhere: what failed first says it best
+        raise failure from None
 
 
 def describe(path: str, params: Mapping[str, str | int]) -> tuple[str, str]:

@@ -8,7 +8,10 @@ from copper_cli.table import Column, Table
 
 
 def show_quota(settings: Settings) -> Table:
-    """A row a limit: calls used and left, when the next come free, and who made them."""
+    """A row a limit: calls used and left, when the next come free, and who made them.
+
+    While the cloud's own word holds all calls back (429), until when; whatever is left.
+    """
     ledger = open_ledger(settings)
     try:
         usage = ledger.usage()
@@ -21,10 +24,12 @@ def show_quota(settings: Settings) -> Table:
         Column("Next Free", "next_free"),
         Column("All Free", "all_free"),
         Column("Used By", "used_by", _by_command),
+        Column("Held Until", "held_until"),
     )
-    rows = [_row(limit) for limit in usage.limits]
-    held = usage.held_until_utc
-    facts = {"held_until": held.astimezone() if held else None}
+    held = usage.held_until_utc.astimezone() if usage.held_until_utc else None
+    until = held and held.replace(microsecond=0)
+    rows = [(*_row(limit), until) for limit in usage.limits]
+    facts = {"held_until": held}
     return Table("Quota", columns, rows, facts)
 
 

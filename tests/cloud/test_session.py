@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
+import sqlite3
 import struct
+import tempfile
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 import responses
@@ -540,6 +543,34 @@ def test_retry_after_may_be_a_date(cloud, open_session, clock):
     assert clock.now_s == pytest.approx(START_S + 120, abs=2)
 
 
+@pytest.mark.parametrize("after", ["1000000000", "7200", "Fri, 14 Nov 2053 22:13:20 GMT"])
+def test_a_retry_after_of_years_holds_for_an_hour(cloud, open_session, clock, after):
+    """Then a call tries again; what it costs is two calls and an hour, not a day."""
+    cloud.say(PATH, Said(429, b"", {"Retry-After": after}), [{"id": "p"}])
+    session = open_session()
+    assert session.get_json(PATH) == [{"id": "p"}]
+    assert START_S + 3600 <= clock.now_s <= START_S + 3602
+    assert session.calls_used == 2
+    waits = [event for event in session.events if isinstance(event, QuotaWait)]
+    assert all(wait.held for wait in waits)
+    assert [event.wait_s for event in session.events if isinstance(event, Retrying)] == [3600]
+
+
+def test_after_such_an_hour_one_call_tries_for_all(cloud, open_session, clock):
+    """Of eight threads one finds out that the cloud has not changed its mind: a call an hour."""
+    cloud.say(PATH, default=Said(429, b"", {"Retry-After": "1000000000"}))
+    session = open_session(jobs=8)
+    with pytest.raises(CloudError):
+        session.get_json(PATH)
+    first = session.calls_used
+    assert first == 30
+    assert clock.now_s >= START_S + 29 * 3600
+    with ThreadPoolExecutor(8) as pool:
+        cloud.defaults[PATH] = Said(body=[])
+        assert list(pool.map(lambda _: session.get_json(PATH), range(8))) == [[]] * 8
+    assert session.calls_used == first + 8
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -700,6 +731,51 @@ def test_a_folder_that_takes_no_writing_is_done_without(cloud, tmp_path, clock):
     assert len(warnings) == 3
     assert len(cloud.token_asked) == 1
     assert not folder.exists()
+
+
+def test_a_full_disk_is_done_without(cloud, tmp_path, clock, monkeypatch):
+    """Where the cache folder takes no more bytes: one warning each for ledger, token and answers,
+    and the calls of earlier runs still count."""
+    cloud.say(PATH, default=Said(body=[], headers={"Cache-Control": "max-age=60"}))
+    settings = make_settings(cloud.url, tmp_path, quota=(Limit(3, 10),), wait=False)
+    ledger = open_ledger(settings, clock=clock.now)
+    ledger.take("before")
+    ledger.close()
+    _fill_disk(monkeypatch, settings.cache_dir)
+    events = []
+    with CloudSession(settings, clock=clock, on_event=events.append) as session:
+        for _ in range(2):
+            session.get_json(PATH)
+        with pytest.raises(QuotaSpentError):
+            session.get_json(PATH)
+    warnings = [event.text for event in events if isinstance(event, Warned)]
+    assert len(warnings) == 3
+    assert all("full" in text or "No space left" in text for text in warnings)
+
+
+def _fill_disk(monkeypatch, folder) -> None:
+    """From now on nothing can be written to the folder's files, old or new."""
+    connect, mkstemp = sqlite3.connect, tempfile.mkstemp
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql, *rest):
+            if sql.startswith(("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE TABLE responses")):
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return super().execute(sql, *rest)
+
+    def connect_full(path, *rest, **options):
+        is_full = Path(path).parent == folder
+        return connect(path, *rest, **options, **({"factory": Full} if is_full else {}))
+
+    def no_room(*rest, **options):
+        if Path(options.get("dir") or "") == folder:
+            raise OSError(28, "No space left on device")
+        return mkstemp(*rest, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_full)
+    monkeypatch.setattr(tempfile, "mkstemp", no_room)
 
 
 def test_a_private_ledger_that_fails_too_is_a_local_error(cloud, tmp_path, clock, monkeypatch):
