@@ -431,13 +431,18 @@ class Ledger:
         """Begin with what the older ledger holds; one that is broken holds nothing."""
         if self._older is None or not self._older.exists():
             return
-        with contextlib.suppress(sqlite3.Error):
-            address = f"{self._older.resolve().as_uri()}?mode=ro"
-            with contextlib.closing(sqlite3.connect(address, uri=True)) as old:
-                calls = old.execute("SELECT at_us, command FROM calls").fetchall()
-                holds = old.execute("SELECT set_us, until_us FROM hold").fetchall()
+        # On a full disk SQLite cannot make what it keeps beside a file to share it.
+        for mode in ("mode=ro", "immutable=1"):
+            try:
+                address = f"{self._older.resolve().as_uri()}?{mode}"
+                with contextlib.closing(sqlite3.connect(address, uri=True)) as old:
+                    calls = old.execute("SELECT at_us, command FROM calls").fetchall()
+                    holds = old.execute("SELECT set_us, until_us FROM hold").fetchall()
+            except sqlite3.Error:
+                continue
             db.executemany("INSERT INTO calls VALUES (?, ?)", calls)
             db.executemany("INSERT INTO hold VALUES (?, ?)", holds)
+            return
 
     def _set_aside(self) -> None:
         """Renames a broken file, unless another process has done so by now."""
@@ -480,7 +485,7 @@ class Ledger:
             ) from None
         message = (
             f"The ledger of calls {self.path} cannot be used: {error}. "
-            "Make its folder writable or choose another with COPPER_CACHE_DIR."
+            "Make room, make its folder writable or choose another with COPPER_CACHE_DIR."
         )
         kind = LedgerUnwritableError if _remedy(error) == "reopen" else LocalError
         raise kind(message) from None
