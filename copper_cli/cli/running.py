@@ -100,7 +100,7 @@ class Run:
         that what is exported is this partner's.
         """
         from copper_cli.cloud.client import CloudClient
-        from copper_cli.cloud.spans import SpanBook
+        from copper_cli.cloud.spans import open_spans
         from copper_cli.jobs.context import CallCounter, Context
 
         named = self._values["profile"] or self._values["sandbox"] or "COPPER_PROFILE" in self._env
@@ -112,7 +112,7 @@ class Run:
         return Context(
             client=CloudClient(session, settings.enterprise_id, settings.query_limit),
             session=session,
-            spans=SpanBook(settings.cache_dir / "spans.json", time.time),
+            spans=open_spans(settings, time.time),
             now=time.time,
             sleep=time.sleep,
             progress=self._watch(),

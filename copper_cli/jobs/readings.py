@@ -90,7 +90,7 @@ def fetch_readings(context: Context, meter: Meter, window: Window) -> list[Readi
     found: list[Reading] = []
     rest = window
     while rest.start_utc < window.end_utc:
-        with _MEASURE.attempt(context.spans, rest) as attempt:
+        with _MEASURE.attempt(context.spans, rest, meter.id) as attempt:
             ask = partial(context.client.fetch_readings, meter.id)
             part, answer = ask_part(_MEASURE, attempt, rest, ask)
             attempt.grant()
@@ -140,7 +140,7 @@ def _job(
     def cost(look: bool) -> Cost:
         if _is_younger(meter, window):
             return Cost(0, 0)
-        parts = list(_MEASURE.plan(context.spans, window))
+        parts = list(_MEASURE.plan(context.spans, window, meter.id))
         is_cached = partial(context.client.is_readings_cached, meter.id)
         return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
 
