@@ -228,6 +228,11 @@ class Run:
             write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
         self._print(self._render(table, noun))
 
+    def show_more(self, table: Table) -> None:
+        """A further table for people; programs find it in the facts of the first."""
+        if self.output_format == "table" and table.rows:
+            self._print(self._render(table, None))
+
     def _render(self, table: Table, noun: str | None) -> Iterable[str]:
         """What `show` prints, in chunks."""
         from copper_cli.write import tables

@@ -365,9 +365,11 @@ class SpanBook:
             return known, min(longest, span.before[0])
         length = choose_probe(left, span.granted, min(span.refused, longest + 1), even)
         is_old = not 0 <= self._now() - span.learned_s <= _FORGET_S
-        if is_old or self._doubts(attempt, key, span):
+        doubts = longest >= span.refused and self._doubts(attempt, key, span)
+        if is_old or doubts:
             # Or the least that would save a call: it is refused if nothing has changed.
             least = ceil(left / max(1, ceil(left / span.granted) - 1))
+            least = max(least, span.refused) if doubts else least
             length = max(length, _round_up(least, even))
             return known, min(longest, length)
         if length > span.granted and not self._weigh(attempt, key, length, span):
