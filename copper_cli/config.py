@@ -17,7 +17,9 @@ DEFAULT_API_URL = "https://api.copperlabs.com"
 DEFAULT_AUTH_URL = "https://auth.copperlabs.com"
 DEFAULT_QUOTA = "100/h,1000/d"
 DEFAULT_TIMEOUT_S = 60.0
+MAX_ANSWER_BYTES = 256 << 20
 
+_SIZE_BITS = {"": 0, "k": 10, "m": 20, "g": 30}
 _PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PROFILE_KEYS = {
     "client_id",
@@ -77,6 +79,8 @@ class Settings:
     """Every limit holds at once."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """A server silent for this long has failed."""
+    max_answer: int = MAX_ANSWER_BYTES
+    """Bytes of an answer as text, decompressed; a longer one is not read."""
     wait: bool = True
     """Wait for a spent quota; else QuotaSpentError."""
     reserve: int = 0
@@ -113,6 +117,22 @@ def limit_text(limit: Limit) -> str:
     )
     count = limit.period_s // unit_s
     return f"{limit.calls}/{count if count > 1 else ''}{unit}"
+
+
+def parse_size(name: str, text: str) -> int:
+    """The bytes in e.g. `1000000` or `64MiB` (KiB, MiB, GiB); UsageError otherwise."""
+    found = re.fullmatch(r"\s*([0-9]{1,15})\s*(?:([kmg])ib)?\s*", text, re.IGNORECASE)
+    if not found or int(found[1]) < 1:
+        raise UsageError(f"{name} {text!r} is no size like 1000000 or 64MiB (KiB, MiB, GiB).")
+    return int(found[1]) << _SIZE_BITS[(found[2] or "").lower()]
+
+
+def size_text(size: int) -> str:
+    """`64 MiB`, or the bytes where that is no whole number."""
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size % (1 << bits) == 0:
+            return f"{size >> bits} {unit}"
+    return f"{size} bytes"
 
 
 def check_url(name: str, url: str) -> str:

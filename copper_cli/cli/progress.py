@@ -192,9 +192,10 @@ class Watcher:
         left_s = round((until - datetime.now(UTC)).total_seconds())
         if left_s <= 0:
             return ""
+        spent = f"Quota spent: {wait.used} of {wait.limit.calls} calls {_period(wait.limit)}. "
         return (
-            f"Quota spent: {wait.used} of {wait.limit.calls} calls {_period(wait.limit)}. "
-            f"Waiting until {until:%H:%M} ({_duration(left_s)} to go) for the next call. "
+            ("The cloud asked to wait (429). " if wait.held else spent)
+            + f"Waiting until {until:%H:%M} ({_duration(left_s)} to go) for the next call. "
             "Ctrl-C is safe: the same command goes on from here."
         )
 

@@ -6,8 +6,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -109,7 +109,7 @@ class Run:
 
     def _open_context(self, profile: str | None) -> Context:
         from copper_cli.cloud.client import CloudClient
-        from copper_cli.cloud.spans import SpanBook
+        from copper_cli.cloud.spans import open_spans
         from copper_cli.jobs.context import CallCounter, Context
 
         named = self._values["profile"] or self._values["sandbox"] or "COPPER_PROFILE" in self._env
@@ -121,7 +121,7 @@ class Run:
         return Context(
             client=CloudClient(session, settings.enterprise_id, settings.query_limit),
             session=session,
-            spans=SpanBook(settings.cache_dir / "spans.json", time.time),
+            spans=open_spans(settings, time.time),
             now=time.time,
             sleep=time.sleep,
             progress=self._watch(),
@@ -172,9 +172,10 @@ class Run:
         settings = self.settings(individual=True)
         address, verifier = build_authorize_url(settings)
         if self._values["sandbox"]:
-            from urllib.request import urlopen
+            from urllib.request import ProxyHandler, build_opener
 
-            with urlopen(address) as page:  # noqa: S310 - our own cloud in this process
+            # Our own cloud in this process: no proxy stands before it.
+            with build_opener(ProxyHandler({})).open(address) as page:
                 pasted = page.geturl()
         elif sys.stdin.isatty():
             self.say("Open this address in a browser and log in:")
@@ -243,6 +244,11 @@ class Run:
             raw_cells = self._values["raw_cells"]
             write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
         self._print(self._render(table, noun))
+
+    def show_more(self, table: Table) -> None:
+        """A further table for people; programs find it in the facts of the first."""
+        if self.output_format == "table" and table.rows:
+            self._print(self._render(table, None))
 
     def _render(self, table: Table, noun: str | None) -> Iterable[str]:
         """What `show` prints, in chunks."""
@@ -376,7 +382,6 @@ class Run:
 
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
-        self._stack.enter_context(_without_proxy())
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
 
 
@@ -410,19 +415,6 @@ def _is_file(stream: TextIO) -> bool:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):  # none of the system's, or closed
         return False
-
-
-@contextmanager
-def _without_proxy() -> Iterator[None]:
-    """While inside, no proxy stands between this process and its own cloud."""
-    before = os.environ.get("no_proxy")
-    os.environ["no_proxy"] = "*"
-    try:
-        yield
-    finally:
-        del os.environ["no_proxy"]
-        if before is not None:
-            os.environ["no_proxy"] = before
 
 
 def pass_run(command: F) -> F:

@@ -9,11 +9,13 @@ from copper_cli.config import (
     DEFAULT_API_URL,
     DEFAULT_AUTH_URL,
     DEFAULT_QUOTA,
+    MAX_ANSWER_BYTES,
     Secret,
     Settings,
     cache_dir,
     check_url,
     parse_quota,
+    parse_size,
     read_profile,
     read_secret,
 )
@@ -78,6 +80,9 @@ def read_settings(
         cache_dir=cache_dir(env),
         quota=parse_quota(quota),
         timeout_s=values["timeout"],
+        max_answer=parse_size(
+            "COPPER_MAX_ANSWER", env.get("COPPER_MAX_ANSWER") or str(MAX_ANSWER_BYTES)
+        ),
         wait=values["wait"],
         reserve=values["reserve"],
         use_cache=values["cache"],

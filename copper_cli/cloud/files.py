@@ -6,11 +6,27 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from copper_cli.config import is_loopback
 
 
 def digest(*parts: str) -> str:
     """16 hex digits that stand for the parts in a file name."""
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def host_of(url: str) -> str:
+    """Host and port of an address, one text for all ways to write them.
+
+    What is counted or learned belongs to the host that answers, so this machine's own names are
+    one, and a path is left out.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    host = "127.0.0.1" if is_loopback(host) else f"[{host}]" if ":" in host else host
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    return host if port == 443 else f"{host}:{port}"
 
 
 def make_folder(folder: Path) -> None:

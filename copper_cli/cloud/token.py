@@ -318,7 +318,9 @@ class TokenExchange:
         try:
             redirect = REDIRECT_URI if self._settings.client_secret is None else None
             with OAuth2Session(client=client, redirect_uri=redirect) as session:
-                transport.make_session(self._settings.timeout_s, session)
+                transport.make_session(
+                    self._settings.timeout_s, session, max_answer=self._settings.max_answer
+                )
                 session.max_redirects = 0
                 session.register_compliance_hook("access_token_response", catch)
                 session.register_compliance_hook("refresh_token_response", catch)
@@ -335,6 +337,8 @@ class TokenExchange:
             ) from None
         except requests.RequestException as error:
             raise transport.connection_failure(error, self._url) from None
+        except CloudError as error:  # an answer over its bound
+            raise CloudError(f"No token: {error}") from None
         finally:
             self._on_event(CallDone("token", status, self._clock.now() - started, False))
 

@@ -107,7 +107,7 @@ def fetch_readings(
     found: list[Reading] = []
     rest = window
     while rest.start_utc < window.end_utc:
-        with _MEASURE.attempt(context.spans, rest) as attempt:
+        with _MEASURE.attempt(context.spans, rest, meter.id) as attempt:
             ask = partial(context.client.fetch_readings, meter.id, anew=anew)
             part, answer = ask_part(_MEASURE, attempt, rest, ask)
             attempt.grant()
@@ -160,7 +160,7 @@ def _job(
         return found[-1:] if request.latest else found
 
     def cost(look: bool) -> Cost:
-        parts = list(_MEASURE.plan(context.spans, window))
+        parts = list(_MEASURE.plan(context.spans, window, meter.id))
         is_cached = partial(context.client.is_readings_cached, meter.id)
         return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
 

@@ -264,3 +264,28 @@ def test_settings_errors_are_of_the_tree(settle: Callable[..., Any]) -> None:
         settle({}, {})
     with pytest.raises(UsageError):
         settle({"profile": "unknown"}, EXPORTED)
+
+
+@pytest.mark.parametrize("text", ["64MB", "-1", "0", "inf", "many"])
+def test_a_wrong_bound_of_answers_is_a_usage_error(
+    fixed: FixedCloud, copper: Copper, monkeypatch: Any, text: str
+) -> None:
+    """COPPER_MAX_ANSWER is read before anything is asked."""
+    monkeypatch.setenv("COPPER_MAX_ANSWER", text)
+    ended = copper("premise")
+    assert ended.code == 2
+    assert "COPPER_MAX_ANSWER" in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert fixed.asked == []
+
+
+def test_an_answer_over_its_bound_is_a_cloud_error(
+    fixed: FixedCloud, copper: Copper, monkeypatch: Any
+) -> None:
+    """Exit code 4 and one line, after one call."""
+    monkeypatch.setenv("COPPER_MAX_ANSWER", "1KiB")
+    fixed.answers["premise"] = [{"id": "x" * 2000}]
+    ended = copper("premise")
+    assert ended.code == 4
+    assert "more than 1 KiB" in ended.err
+    assert len(fixed.asked) == 1
