@@ -37,8 +37,9 @@ def monthly(run: Run, month: date, include_per_meter_sum: bool, dry_run: bool) -
         )
         return
     found = report_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
+    run.write_legend(found.legend, "readme.txt")
     run.show(found.table)
-    run.show_legend(found.legend, "readme.txt")
+    run.show_legend(found.legend)
     run.finish(found.table)
 
 

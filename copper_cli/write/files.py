@@ -36,6 +36,7 @@ _REASONS = {
     errno.EEXIST: "a part of the path is a file, not a folder",
     errno.EISDIR: "it is a folder",
     errno.ELOOP: "its links lead in a circle",
+    errno.EBADF: "it is closed",
 }
 
 
