@@ -7,7 +7,7 @@ from datetime import date
 import click
 
 from copper_cli.cli.meter import check_range
-from copper_cli.cli.options import DATE, DRY_RUN, OVERWRITE, ProgramGroup, option
+from copper_cli.cli.options import DATE, DRY_RUN, ID, OVERWRITE, ProgramGroup, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -34,8 +34,8 @@ def latest(run: Run) -> None:
 @grid.command()
 @click.argument("start", type=DATE)
 @click.argument("end", type=DATE)
-@option("--premise-id", metavar="ID", help="Only the gateways of this premise.")
-@option("--gateway-id", metavar="ID", help="Only this gateway.")
+@option("--premise-id", metavar="ID", type=ID, help="Only the gateways of this premise.")
+@option("--gateway-id", metavar="ID", type=ID, help="Only this gateway.")
 @OVERWRITE
 @DRY_RUN
 @pass_run

@@ -11,9 +11,11 @@ import click
 from copper_cli.cli.options import (
     DATE,
     DRY_RUN,
+    ID,
     LAYOUTS,
     OVERWRITE,
     ZONE,
+    CountType,
     ProgramGroup,
     option,
 )
@@ -52,6 +54,7 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--meter-id",
                 "meter_ids",
                 metavar="ID",
+                type=ID,
                 multiple=True,
                 help="Only this meter; may be given several times.",
             ),
@@ -71,7 +74,7 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
             option(
                 "--step",
                 metavar="DAYS",
-                type=click.IntRange(min=1),
+                type=CountType(1, 36600),
                 help="Ask for windows of that many days, not for as long ones as the cloud allows.",
             ),
             option(
@@ -173,7 +176,7 @@ def status(run: Run, detailed: bool) -> None:
 @meter.command()
 @click.argument("start", type=DATE)
 @click.argument("end", type=DATE)
-@option("--meter-id", "meter_ids", metavar="ID", multiple=True, help="Only this meter.")
+@option("--meter-id", "meter_ids", metavar="ID", type=ID, multiple=True, help="Only this meter.")
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in the meter's zone.")
 @option("--latest", is_flag=True, help="Keep only the last reading of the range.")
 @OVERWRITE
@@ -206,7 +209,7 @@ def readings(
 
 
 @meter.command(name="check-for-water-reversals")
-@option("--check-limit", metavar="N", type=click.IntRange(min=0), help="Only the first N meters.")
+@option("--check-limit", metavar="N", type=CountType(0, 10**9), help="Only the first N meters.")
 @option(
     "--method",
     type=click.Choice(("summer", "winter")),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from copper_cli.cli.options import is_typed, program_values
-from copper_cli.errors import CredentialsError, IncompleteError, UsageError
+from copper_cli.cli.options import check_environment, is_typed, program_values
+from copper_cli.errors import CredentialsError, IncompleteError, LocalError, UsageError
 
 if TYPE_CHECKING:
     from copper_cli.cloud.app import AppClient
@@ -188,7 +188,11 @@ class Run:
             self.show_estimate(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
-        self.show(table)
+        try:
+            self.show(table)
+        except LocalError:  # the files are there all the same
+            self.tell(table)
+            raise
         self.finish(table)
 
     # What is shown
@@ -202,12 +206,15 @@ class Run:
         text = escape_json(json.dumps(value, ensure_ascii=False, indent=2))
         self._print([f"{text}\n"])
 
-    def show_legend(self, legend: Table, name: str) -> None:
-        """The notes of a table: on the console under it, and as a file in the folder."""
+    def write_legend(self, legend: Table, name: str) -> None:
+        """The notes of a table as a file in the folder."""
         from copper_cli.write.files import write_whole
         from copper_cli.write.tables import render_csv
 
         write_whole(self.folder / name, render_csv(legend))
+
+    def show_legend(self, legend: Table) -> None:
+        """The notes of a table under it, on the console."""
         if self.output_format == "table" and not self._values["quiet"]:
             click.echo("")
             for note, text in legend.rows:
@@ -263,18 +270,21 @@ class Run:
 
     def finish(self, table: Table) -> None:
         """Say how a job ended; IncompleteError where some of it is missing."""
-        failed = table.facts.get("failed") or []
-        for one in failed:
-            self.say(f"{one['id']} failed: {one['reason']}")
-        if "done" in table.facts:
-            self._say_done(table)
-        if failed:
+        self.tell(table)
+        if failed := table.facts.get("failed"):
             noun = table.facts.get("noun", "part")
             raise IncompleteError(
                 f"{_count(len(failed), noun)} missing. "
                 "Run the same command again to fetch what is missing."
             )
         self.complete()
+
+    def tell(self, table: Table) -> None:
+        """Say what of a job failed, and what is done."""
+        for one in table.facts.get("failed") or ():
+            self.say(f"{one['id']} failed: {one['reason']}")
+        if "done" in table.facts:
+            self._say_done(table)
 
     def complete(self) -> None:
         """The last line of a table: everything asked for is there."""
@@ -370,6 +380,10 @@ def pass_run(command: F) -> F:
 
     @click.pass_context
     def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
+        from copper_cli.cli.settings import check_machine_zone
+
+        check_environment(ctx)
+        check_machine_zone()
         with Run(ctx) as run:
             return ctx.invoke(command, run, *args, **kwargs)
 
