@@ -208,10 +208,10 @@ class Run:
 
     def write_legend(self, legend: Table, name: str) -> None:
         """The notes of a table as a file in the folder."""
-        from copper_cli.write.files import write_whole
+        from copper_cli.write.files import replace_whole
         from copper_cli.write.tables import render_csv
 
-        write_whole(self.folder / name, render_csv(legend))
+        replace_whole(self.folder / name, render_csv(legend))
 
     def show_legend(self, legend: Table) -> None:
         """The notes of a table under it, on the console."""

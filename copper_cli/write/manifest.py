@@ -18,7 +18,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from errno import EINVAL
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +42,7 @@ from copper_cli.write.files import (
     digest_file,
     local_errors,
     make_folder,
+    open_own,
     sync_folder,
     write_temporary,
 )
@@ -439,7 +442,8 @@ def _stamp(stat: os.stat_result, sha256: str) -> _Stamp:
 def _read_stamps(path: Path) -> dict[str, _Stamp]:
     """The stamps by file name; none where they cannot be read: they only save time."""
     try:
-        found = json.loads(path.read_bytes())
+        with open_own(path) as stream:
+            found = json.loads(stream.read())
         return {
             name: (size, modified, changed, sha)
             for name, (size, modified, changed, sha) in found.items()
@@ -451,6 +455,7 @@ def _read_stamps(path: Path) -> dict[str, _Stamp]:
 def _take_lock(path: Path, wait_s: float) -> BaseFileLock:
     from filelock import FileLock, Timeout
 
+    _check_lock(path / LOCK_NAME)
     # Not the thread's: the run's last thread may be another than its first.
     lock = FileLock(path / LOCK_NAME, timeout=wait_s, thread_local=False)
     with local_errors(path):
@@ -462,6 +467,13 @@ def _take_lock(path: Path, wait_s: float) -> BaseFileLock:
                 "Wait for it, or choose another --output-dir."
             ) from None
     return lock
+
+
+def _check_lock(path: Path) -> None:
+    """LocalError where the lock is a link or no plain file: some other file would be the lock."""
+    with local_errors(path), suppress(FileNotFoundError):
+        if not S_ISREG(path.lstat().st_mode):
+            raise OSError(EINVAL, "it is a link or no plain file; remove it")
 
 
 def _describe_holder(path: Path) -> str:
