@@ -73,7 +73,30 @@ class Run:
         """Where a download's files go and how they look."""
         from copper_cli.jobs.context import Output
 
-        return Output(self.folder, overwrite=overwrite, raw_cells=self._values["raw_cells"])
+        raw_cells = self._values["raw_cells"]
+        return Output(
+            self.folder, overwrite=overwrite, raw_cells=raw_cells, table=self.csv_output_file
+        )
+
+    def check_table_file(self) -> None:
+        """Whether --csv-output-file could be written now, before any call is spent.
+
+        UsageError for a folder and for a file that a folder of downloads keeps, LocalError for
+        what the disk refuses.
+        """
+        path = self.csv_output_file
+        if path is None:
+            return
+        from copper_cli.write.files import check_writable
+        from copper_cli.write.manifest import find_kept
+
+        if path.is_dir():
+            raise UsageError(f"--csv-output-file {path} is a folder; name a file.")
+        if kept := find_kept(path):
+            raise UsageError(
+                f"--csv-output-file is {kept}, which a download keeps there; give it another name."
+            )
+        check_writable(path)
 
     def settings(self, *, individual: bool = False) -> Settings:
         """Option, environment, profile, default; CredentialsError names what is missing."""
@@ -385,6 +408,7 @@ def pass_run(command: F) -> F:
         check_environment(ctx)
         check_machine_zone()
         with Run(ctx) as run:
+            run.check_table_file()
             return ctx.invoke(command, run, *args, **kwargs)
 
     return update_wrapper(wrapped, command)  # type: ignore[return-value]

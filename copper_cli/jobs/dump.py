@@ -138,13 +138,17 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
         context.progress.advance()
     facts = summarise(context, outcomes, before, noun="file", folder=folder) | {"bundle": None}
     if not facts["failed"]:
-        path = output.folder / f"{request.name}.{context.today():%Y%m%d}.zip"
+        path = output.folder / _bundle_name(context, request)
         bundle = FolderBundle(path, folder, _members(folder))
         if not bundle.is_current():
             context.progress.start("files", len(bundle), "zipping")
             bundle.write(context.progress.advance)
         facts["bundle"] = str(path)
     return Table(request.title(), _COLUMNS, [_row(d, by_day[d]) for d in request.days()], facts)
+
+
+def _bundle_name(context: Context, request: DumpRequest) -> str:
+    return f"{request.name}.{context.today():%Y%m%d}.zip"
 
 
 def _members(folder: Path) -> list[str]:
@@ -165,6 +169,8 @@ def estimate_dump(context: Context, request: DumpRequest, output: Output) -> Tab
 def _plan(context: Context, request: DumpRequest, output: Output) -> list[_MeterDays]:
     """Each meter with one fetch of the whole range, and its files of the days."""
     check_name(request.name, "NAME")
+    summaries = [f"{request.name}/{day}/{SUMMARY}" for day in request.days()]
+    output.refuse_table([_bundle_name(context, request), *summaries])
     whole = request.whole()
     folder = output.folder / request.name
     days = []

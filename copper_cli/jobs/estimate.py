@@ -39,7 +39,7 @@ def estimate_files(context: Context, output: Output, jobs: Sequence[FileJob]) ->
 
     Raises UsageError where download_files would.
     """
-    start_check(context, output.folder, jobs)
+    start_check(context, output, jobs)
     folder = Folder.look(output.folder)
     total, kept, done = Cost(0, 0), 0, 0
     for job in jobs:

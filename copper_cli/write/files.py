@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -122,6 +123,23 @@ def check_writable(path: Path) -> None:
         probe = _temporary_name(folder, _TEMPORARY_PREFIX)
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         probe.unlink()
+
+
+def find_clash(path: Path, folder: Path, names: Iterable[str]) -> str | None:
+    """The one of the names in a folder that is the file at the path, however that is spelt.
+
+    Names that differ by case alone are taken to be one: on some disks they are.
+    """
+    root = _fold(os.path.realpath(folder)).rstrip(os.sep) + os.sep
+    real = _fold(os.path.realpath(path))
+    if str(path) in _STDOUT_NAMES or not real.startswith(root):
+        return None
+    wanted = real.removeprefix(root).replace(os.sep, "/")
+    return next((name for name in names if _fold(name) == wanted), None)
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def renew_whole(path: Path, text: str) -> None:

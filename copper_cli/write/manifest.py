@@ -36,10 +36,12 @@ from copper_cli.write.entries import (
     entry_to_json,
     parse_entry,
     read_manifest,
+    read_names,
     render_manifest,
 )
 from copper_cli.write.files import (
     digest_file,
+    find_clash,
     local_errors,
     make_folder,
     open_own,
@@ -61,6 +63,8 @@ MANIFEST_NAME = "manifest.json"
 JOURNAL_NAME = ".manifest.journal"
 STAMPS_NAME = ".manifest.stamps"
 LOCK_NAME = ".copper.lock"
+
+_BOOKS = (MANIFEST_NAME, JOURNAL_NAME, STAMPS_NAME, LOCK_NAME)
 
 _TEMPORARY_PREFIX = ".copper-folder-"
 _TEMPORARY = re.compile(re.escape(_TEMPORARY_PREFIX) + r"[0-9a-f]{16}\.tmp")
@@ -399,6 +403,21 @@ class Folder:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def find_kept(path: Path) -> Path | None:
+    """The file at the path where a folder of downloads keeps it: a book of it, or a listed one."""
+    from copper_cli.write.bundle import NOTE_NAME
+    from copper_cli.write.draft import is_draft
+
+    real = Path(os.path.realpath(path))
+    if find_clash(real, real.parent, (*_BOOKS, NOTE_NAME)) or is_draft(real.name):
+        return real
+    for folder in (real.parent, real.parent.parent):
+        with suppress(LocalError):  # no manifest of ours: it keeps nothing
+            if name := find_clash(real, folder, read_names(folder / MANIFEST_NAME)):
+                return folder / name
+    return None
 
 
 def _is_name(name: str) -> bool:
