@@ -99,12 +99,16 @@ class Run:
         check_writable(path)
 
     def settings(self, *, individual: bool = False) -> Settings:
-        """Option, environment, profile, default; CredentialsError names what is missing."""
+        """Option, environment, profile, default; CredentialsError names what is missing.
+
+        The cache folder is private afterwards; LocalError where it cannot be trusted.
+        """
         from copper_cli.cli.settings import read_settings
+        from copper_cli.cloud.files import mend_folder
 
         if self._values["sandbox"]:
             self._start_sandbox()
-        return read_settings(
+        settings = read_settings(
             self._values,
             self._env,
             command=self.command,
@@ -112,6 +116,9 @@ class Run:
             profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
             enterprise_typed=is_typed(self._ctx, "enterprise_id"),
         )
+        for line in mend_folder(settings.cache_dir):
+            self.say(line)
+        return settings
 
     # The cloud
 
