@@ -20,6 +20,7 @@ from copper_cli.cli.options import (
     ReaderGoneError,
     version_option,
 )
+from copper_cli.cli.standard import drop_stdout, guard_standard_streams
 from copper_cli.errors import CopperError
 
 EXIT_BUG = 1
@@ -95,6 +96,7 @@ def main_account(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run_process(command: click.Command, argv: Sequence[str] | None) -> int:
+    guard_standard_streams()
     # A fleet's records are many and stay: looking through them for rubbish after every 700 new
     # ones, as Python does, takes a fifth of a run that finds 10,000 finished meters.
     gc.set_threshold(50_000)
@@ -120,8 +122,7 @@ def run(command: click.Command, arguments: list[str]) -> int:
     except (InterruptedRunError, KeyboardInterrupt, click.Abort):
         return _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
     except (ReaderGoneError, BrokenPipeError):
-        # Python must not complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()  # Python must not complain about it at exit either
         return EXIT_PIPE
     except Exception as error:
         return _complain(_describe_bug(error), EXIT_BUG)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from copper_cli.cli.dates import LAST_DAY, START, Day, settle_range
-from copper_cli.cli.options import ProgramGroup, download_options, option
+from copper_cli.cli.options import ID, ProgramGroup, download_options, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -32,8 +32,8 @@ def latest(run: Run) -> None:
 @grid.command()
 @click.argument("start", type=START)
 @click.argument("end", type=LAST_DAY)
-@option("--premise-id", metavar="ID", help="Only the gateways of this premise.")
-@option("--gateway-id", metavar="ID", help="Only this gateway.")
+@option("--premise-id", metavar="ID", type=ID, help="Only the gateways of this premise.")
+@option("--gateway-id", metavar="ID", type=ID, help="Only this gateway.")
 @download_options
 @pass_run
 def readings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from copper_cli.cli.options import ProgramCommand, option
+from copper_cli.cli.options import ID, ProgramCommand, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -66,7 +66,7 @@ def bulk(run: Run, detailed: bool, with_ids: bool) -> None:
 
 
 @click.command(cls=ProgramCommand)
-@click.argument("gateway_id", metavar="[ID]", required=False)
+@click.argument("gateway_id", metavar="[ID]", type=ID, required=False)
 @pass_run
 def gateway(run: Run, gateway_id: str | None) -> None:
     """List gateways; with ID, show one with every field it has.

@@ -11,8 +11,10 @@ from copper_cli.buckets import GRANULARITIES
 from copper_cli.cli.dates import END_MIDNIGHT, LAST_DAY, START, Day, settle_range
 from copper_cli.cli.options import (
     DRY_RUN,
+    ID,
     LAYOUTS,
     ZONE,
+    CountType,
     ProgramGroup,
     download_options,
     option,
@@ -40,6 +42,7 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--meter-id",
                 "meter_ids",
                 metavar="ID",
+                type=ID,
                 multiple=True,
                 help="Only this meter; may be given several times.",
             ),
@@ -59,7 +62,7 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
             option(
                 "--step",
                 metavar="DAYS",
-                type=click.IntRange(min=1),
+                type=CountType(1, 36600),
                 help="Ask for windows of that many days, not for as long ones as the cloud allows.",
             ),
             option(
@@ -172,7 +175,7 @@ def status(run: Run, detailed: bool, with_ids: bool) -> None:
 @meter.command()
 @click.argument("start", type=START)
 @click.argument("end", type=LAST_DAY)
-@option("--meter-id", "meter_ids", metavar="ID", multiple=True, help="Only this meter.")
+@option("--meter-id", "meter_ids", metavar="ID", type=ID, multiple=True, help="Only this meter.")
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in the meter's zone.")
 @option("--latest", is_flag=True, help="Keep only the last reading of the range.")
 @download_options
@@ -202,7 +205,7 @@ def readings(
 
 
 @meter.command(name="check-for-water-reversals")
-@option("--check-limit", metavar="N", type=click.IntRange(min=0), help="Only the first N meters.")
+@option("--check-limit", metavar="N", type=CountType(0, 10**9), help="Only the first N meters.")
 @option(
     "--method",
     type=click.Choice(("summer", "winter")),

@@ -7,8 +7,10 @@ command; the one nearest to the end of the line counts.
 
 from __future__ import annotations
 
+import math
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +41,16 @@ def version_option() -> Callable[[F], F]:
 
 
 _META = "copper_cli.options"
+_OTHER_VARIABLES = {
+    "COPPER_API_URL",
+    "COPPER_AUTH_URL",
+    "COPPER_CACHE_DIR",
+    "COPPER_CLIENT_ID",
+    "COPPER_CLIENT_SECRET",
+    "COPPER_MAX_ANSWER",
+    "COPPER_SANDBOX_CLIENT_SECRET",
+}
+"""Those that are no option's."""
 _RANKS = {
     ParameterSource.COMMANDLINE: 3,
     ParameterSource.ENVIRONMENT: 2,
@@ -62,7 +74,7 @@ class MonthType(click.ParamType[date]):
 
 
 class ZoneType(click.ParamType[Any]):
-    """A time zone by its IANA name."""
+    """A time zone by its IANA name, in any case."""
 
     name = "zone"
 
@@ -70,20 +82,94 @@ class ZoneType(click.ParamType[Any]):
         """The zone; fails with the closest names for an unknown one."""
         from zoneinfo import ZoneInfo, available_timezones
 
+        from copper_cli.config import strip_pasted
+
         if not isinstance(value, str):
             return value
-        try:
-            return ZoneInfo(value)
-        except (KeyError, ValueError, OSError):
-            from difflib import get_close_matches
+        # By the list, not by what can be opened: `localtime` is this machine's zone, and those
+        # below `posix/` and `right/` are copies under names that nobody else knows.
+        names = {name.lower(): name for name in available_timezones() - {"localtime", "Factory"}}
+        wanted = strip_pasted(value).lower()
+        if wanted not in names:
+            self.fail(
+                f"{value!r} is not a zone of the IANA list. {_hint(wanted, names)}", param, ctx
+            )
+        return ZoneInfo(names[wanted])
 
-            close = get_close_matches(value, available_timezones(), n=3, cutoff=0.6)
-            hint = f"Closest: {', '.join(close)}." if close else "Try America/Denver or UTC."
-            self.fail(f"{value!r} is not a zone of the IANA list. {hint}", param, ctx)
+
+def _hint(wanted: str, names: Mapping[str, str]) -> str:
+    """The zones closest to an unknown one."""
+    from difflib import get_close_matches
+
+    close = [names[one] for one in get_close_matches(wanted, names, n=3, cutoff=0.6)]
+    return f"Closest: {', '.join(close)}." if close else "Try America/Denver or UTC."
+
+
+class IdType(click.ParamType[str]):
+    """An id as the cloud writes it, without what came along when it was pasted."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id; fails for what none can be."""
+        from copper_cli.config import strip_pasted
+
+        text = strip_pasted(value)
+        if not text or not text.isprintable():
+            self.fail(f"{value!r} is not an id, such as 07:57277300.", param, ctx)
+        return text
+
+
+class PathType(click.Path):
+    """A path that is not empty: an unset variable in quotes is one that is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does; fails for what no file or folder can be called."""
+        if not os.fspath(value) or "\0" in os.fspath(value):
+            self.fail(f"{value!r} is no path.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class SecondsType(click.FloatRange):
+    """Seconds from a thousandth to a day."""
+
+    name = "number of seconds from 0.001 to 86400"
+
+    def __init__(self) -> None:
+        super().__init__(0.001, 86400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does; fails for nan too, which is in no range and out of none."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return found
+
+
+class CountType(click.IntRange):
+    """A whole number from one to another."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.name = f"whole number from {least} to {most}"  # click says that it is not a valid one
+
+
+class QuotaType(click.ParamType[str]):
+    """Limits such as 100/h,1000/d, as text."""
+
+    name = "limits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text; UsageError for anything else."""
+        from copper_cli.config import parse_quota
+
+        parse_quota(value)
+        return str(value)
 
 
 MONTH = MonthType()
 ZONE = ZoneType()
+ID = IdType()
 
 
 class Option(click.Option):
@@ -110,6 +196,14 @@ class Option(click.Option):
         if not self.multiple:
             return str(kept)
         return [str(one) for one in (kept if isinstance(kept, list) else [kept])]
+
+    def check_kept(self, ctx: click.Context, kept: Any) -> None:
+        """BadParameter where a value of the profile cannot be meant for this option."""
+        for one in kept if self.multiple and isinstance(kept, list) else [kept]:
+            kinds = (str, int) if self.is_flag else (str, int, float)
+            if not isinstance(one, kinds) or (isinstance(one, bool) and not self.is_flag):
+                raise click.BadParameter(f"{one!r} is of the wrong type.", ctx, self)
+        self.type_cast_value(ctx, self._as_typed(kept))
 
 
 def option(*names: str, **attrs: Any) -> Callable[[F], F]:
@@ -166,24 +260,69 @@ def _keep_profile(ctx: click.Context, param: click.Parameter, value: str | None)
         from copper_cli.config import read_profile
 
         profile = read_profile(value)
-        root = ctx.find_root()
         defaults = {name.replace("-", "_"): v for name, v in profile.get("defaults", {}).items()}
-        if unknown := sorted(defaults.keys() - _settings(root.command, root)):
-            raise click.UsageError(
-                f"profile {value!r}: no option is called {unknown[0]!r}, which its defaults name."
-            )
+        root = ctx.find_root()
+        _check_defaults(root, f"profile {value!r}", defaults)
         root.meta[_META + ".defaults"] = defaults
     return value
 
 
-def _settings(command: click.Command, ctx: click.Context) -> set[str]:
-    """The names of all options of a command and those below it, as a profile writes them."""
-    found = {param.setting for param in command.params if isinstance(param, Option)}
+def _check_defaults(root: click.Context, whose: str, defaults: Mapping[str, Any]) -> None:
+    """UsageError for what no option takes, whether or not this command has it."""
+    known: dict[str, list[Option]] = {}
+    for one in _options(root.command, root):
+        known.setdefault(one.setting, []).append(one)
+    if unknown := sorted(defaults.keys() - known.keys()):
+        raise click.UsageError(
+            f"{whose}: no option is called {unknown[0]!r}, which its defaults name."
+        )
+    for name, kept in defaults.items():
+        _check_one(f"{whose}: {name} in its defaults", known[name], root, kept)
+
+
+def check_environment(ctx: click.Context) -> None:
+    """UsageError for a variable of an option that this command does not have, with a bad value.
+
+    click looks only at those of the command's own options.
+    """
+    own = {param.envvar for param in ctx.command.params if isinstance(param, Option)}
+    rest = {
+        name
+        for name, value in os.environ.items()
+        if name.startswith("COPPER_") and value and name not in own | _OTHER_VARIABLES
+    }
+    root = ctx.find_root()
+    known: dict[str, list[Option]] = {}
+    for one in _options(root.command, root) if rest else ():
+        if one.envvar in rest:
+            known.setdefault(one.envvar, []).append(one)
+    for name, options in sorted(known.items()):
+        _check_one(name, options, root, None)
+
+
+def _check_one(what: str, options: list[Option], ctx: click.Context, kept: Any) -> None:
+    """UsageError where no option of a name takes the value, kept or of the environment."""
+    failures = []
+    for one in options:
+        try:
+            if kept is None:
+                one.type_cast_value(ctx, one.value_from_envvar(ctx))
+            else:
+                one.check_kept(ctx, kept)
+        except click.BadParameter as failure:
+            failures.append(failure)
+        else:
+            return
+    raise click.UsageError(f"{what}: {failures[0].message}")
+
+
+def _options(command: click.Command, ctx: click.Context) -> Iterator[Option]:
+    """All options of a command and those below it that a profile and the environment can set."""
+    yield from (param for param in command.params if isinstance(param, Option))
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
             if (inner := command.get_command(ctx, name)) is not None:
-                found |= _settings(inner, ctx)
-    return found
+                yield from _options(inner, ctx)
 
 
 def _program_option(*names: str, **attrs: Any) -> Option:
@@ -202,18 +341,22 @@ def program_options() -> list[click.Parameter]:
             help="Use this profile of ~/.config/copper/config.toml.",
         ),
         _program_option(
-            "--enterprise-id", "--enterprise_id", metavar="ID", help="Partner whose data is asked."
+            "--enterprise-id",
+            "--enterprise_id",
+            metavar="ID",
+            type=ID,
+            help="Partner whose data is asked.",
         ),
         _program_option(
             "--csv-output-file",
             metavar="PATH",
-            type=click.Path(dir_okay=False),
+            type=PathType(dir_okay=False),
             help="Write the table to this CSV file, within --output-dir if that is given.",
         ),
         _program_option(
             "--output-dir",
             metavar="DIR",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=PathType(file_okay=False, path_type=Path),
             help="Folder of what is written.  [default: generated for per-meter files]",
         ),
         _program_option(
@@ -230,19 +373,20 @@ def program_options() -> list[click.Parameter]:
         _program_option(
             "--query-limit",
             metavar="N",
-            type=click.IntRange(1, 100_000),
+            type=CountType(1, 100_000),
             default=1000,
             help="Rows a page in lists.  [default: 1000]",
         ),
         _program_option(
             "--quota",
             metavar="LIMITS",
+            type=QuotaType(),
             help="Calls your contract allows.  [default: 100/h,1000/d]",
         ),
         _program_option(
             "--reserve",
             metavar="N",
-            type=click.IntRange(min=0),
+            type=CountType(0, 10**9),
             default=0,
             help="Calls of the quota to leave for others.",
         ),
@@ -259,14 +403,14 @@ def program_options() -> list[click.Parameter]:
         _program_option(
             "--timeout",
             metavar="SECONDS",
-            type=click.FloatRange(0, min_open=True),
+            type=SecondsType(),
             default=60.0,
             help="Give up on a silent server after this long.  [default: 60]",
         ),
         _program_option(
             "--jobs",
             metavar="N",
-            type=click.IntRange(1, 64),
+            type=CountType(1, 64),
             default=8,
             help="Calls in flight at once.  [default: 8]",
         ),

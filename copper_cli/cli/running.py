@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from copper_cli.cli.options import is_typed, program_values
-from copper_cli.errors import CredentialsError, IncompleteError, UsageError
+from copper_cli.cli.options import check_environment, is_typed, program_values
+from copper_cli.errors import CredentialsError, IncompleteError, LocalError, UsageError
 
 if TYPE_CHECKING:
     from copper_cli.cloud.app import AppClient
@@ -77,15 +77,45 @@ class Run:
         from copper_cli.jobs.context import Output
 
         raw_cells = self._values["raw_cells"]
-        return Output(self.folder, overwrite=overwrite, recheck=recheck, raw_cells=raw_cells)
+        return Output(
+            self.folder,
+            overwrite=overwrite,
+            recheck=recheck,
+            raw_cells=raw_cells,
+            table=self.csv_output_file,
+        )
+
+    def check_table_file(self) -> None:
+        """Whether --csv-output-file could be written now, before any call is spent.
+
+        UsageError for a folder and for a file that a folder of downloads keeps, LocalError for
+        what the disk refuses.
+        """
+        path = self.csv_output_file
+        if path is None:
+            return
+        from copper_cli.write.files import check_writable
+        from copper_cli.write.manifest import find_kept
+
+        if path.is_dir():
+            raise UsageError(f"--csv-output-file {path} is a folder; name a file.")
+        if kept := find_kept(path):
+            raise UsageError(
+                f"--csv-output-file is {kept}, which a download keeps there; give it another name."
+            )
+        check_writable(path)
 
     def settings(self, *, individual: bool = False) -> Settings:
-        """Option, environment, profile, default; CredentialsError names what is missing."""
+        """Option, environment, profile, default; CredentialsError names what is missing.
+
+        The cache folder is private afterwards; LocalError where it cannot be trusted.
+        """
         from copper_cli.cli.settings import read_settings
+        from copper_cli.cloud.files import mend_folder
 
         if self._values["sandbox"]:
             self._start_sandbox()
-        return read_settings(
+        settings = read_settings(
             self._values,
             self._env,
             command=self.command,
@@ -93,6 +123,9 @@ class Run:
             profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
             enterprise_typed=is_typed(self._ctx, "enterprise_id"),
         )
+        for line in mend_folder(settings.cache_dir):
+            self.say(line)
+        return settings
 
     # The cloud
 
@@ -202,7 +235,11 @@ class Run:
             self.show_estimate(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
-        self.show(table)
+        try:
+            self.show(table)
+        except LocalError:  # the files are there all the same
+            self.tell(table)
+            raise
         self.finish(table)
 
     # What is shown
@@ -216,12 +253,15 @@ class Run:
         text = escape_json(json.dumps(value, ensure_ascii=False, indent=2))
         self._print([f"{text}\n"])
 
-    def show_legend(self, legend: Table, name: str) -> None:
-        """The notes of a table: on the console under it, and as a file in the folder."""
-        from copper_cli.write.files import write_whole
+    def write_legend(self, legend: Table, name: str) -> None:
+        """The notes of a table as a file in the folder."""
+        from copper_cli.write.files import replace_whole
         from copper_cli.write.tables import render_csv
 
-        write_whole(self.folder / name, render_csv(legend))
+        replace_whole(self.folder / name, render_csv(legend))
+
+    def show_legend(self, legend: Table) -> None:
+        """The notes of a table under it, on the console."""
         if self.output_format == "table" and not self._values["quiet"]:
             click.echo("")
             for note, text in legend.rows:
@@ -286,15 +326,18 @@ class Run:
 
     def finish(self, table: Table) -> None:
         """Say how a job ended; IncompleteError where some of it is missing."""
-        failed = table.facts.get("failed") or []
-        for one in failed:
-            self.say(f"{one['id']} failed: {one['reason']}")
-        if "done" in table.facts:
-            self._say_done(table)
-        if failed:
+        self.tell(table)
+        if failed := table.facts.get("failed"):
             noun = table.facts.get("noun", "part")
             raise IncompleteError(f"{_count(len(failed), noun)} missing. {_advise(failed)}")
         self.complete()
+
+    def tell(self, table: Table) -> None:
+        """Say what of a job failed, and what is done."""
+        for one in table.facts.get("failed") or ():
+            self.say(f"{one['id']} failed: {one['reason']}")
+        if "done" in table.facts:
+            self._say_done(table)
 
     def complete(self) -> None:
         """The last line of a table: everything asked for is there.
@@ -422,7 +465,12 @@ def pass_run(command: F) -> F:
 
     @click.pass_context
     def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
+        from copper_cli.cli.settings import check_machine_zone
+
+        check_environment(ctx)
+        check_machine_zone()
         with Run(ctx) as run:
+            run.check_table_file()
             return ctx.invoke(command, run, *args, **kwargs)
 
     return update_wrapper(wrapped, command)  # type: ignore[return-value]

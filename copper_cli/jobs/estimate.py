@@ -45,7 +45,7 @@ def estimate_files(
 
     Raises UsageError where download_files would.
     """
-    start_check(context, output.folder, jobs)
+    start_check(context, output, jobs)
     folder = Folder.look(output.folder)
     total, kept, done = zones, 0, 0
     for job in jobs:
