@@ -27,6 +27,7 @@ STANDARD_UNITS: Mapping[str, str] = {
 # cubic inches, a cubic foot 1728, an inch 0.0254 m. A therm is energy and a ccf is volume: what
 # lies between them is the gas of the day, so no factor leads from one to the other.
 _ENERGY_WH = {"wh": Fraction(1), "kwh": Fraction(1_000), "mwh": Fraction(1_000_000)}
+_GAS_ENERGY = frozenset(("therm", "therms", "dth", "mmbtu"))
 _CUBIC_METRE_IN3 = 1 / Fraction("0.0254") ** 3
 _VOLUME_IN3 = {
     "gal": Fraction(231),
@@ -59,6 +60,16 @@ def standard_unit(meter_type: str) -> str | None:
     Types that begin like a known kind (`power…`, `gas…`, `water…`) take its unit.
     """
     return STANDARD_UNITS.get(meter_type) or STANDARD_UNITS.get(_kind(meter_type))
+
+
+def amount_unit(meter_type: str, uom: str | None) -> str | None:
+    """The unit of a meter's amounts: the standard one of its type, else what the list says.
+
+    ASSUMED: where the list counts gas as energy (therm), to which no factor leads from the standard
+    volume, the amounts are in that. To check: compare a therm meter's rows with its bill.
+    """
+    standard, own = standard_unit(meter_type), (uom or "").strip().lower()
+    return own if standard == "ccf" and own in _GAS_ENERGY else standard or uom
 
 
 def convert(value: float | None, from_uom: str | None, to_uom: str | None) -> float | None:

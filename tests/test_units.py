@@ -9,6 +9,7 @@ from copper_cli.records import BulkReading, LastReading, Meter
 from copper_cli.units import (
     STANDARD_UNITS,
     Normalised,
+    amount_unit,
     convert,
     normalise_last_readings,
     standard_unit,
@@ -279,3 +280,21 @@ def test_there_and_back(value, pair):
     """Converting back gives the value again."""
     there = convert(value, *pair)
     assert convert(there, *reversed(pair)) == pytest.approx(value, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("meter_type", "uom", "expected"),
+    [
+        ("gas", "ccf", "ccf"),
+        ("gas", "m3", "ccf"),
+        ("gas", None, "ccf"),
+        ("gas", "Therm", "therm"),
+        ("power_net", "therm", "kwh"),
+        ("water", "cf", "gal"),
+        ("steam", "lb", "lb"),
+        ("steam", None, None),
+    ],
+)
+def test_amounts_are_in_the_standard_unit_but_for_gas_as_energy(meter_type, uom, expected):
+    """A therm is no volume: it is never called ccf."""
+    assert amount_unit(meter_type, uom) == expected
