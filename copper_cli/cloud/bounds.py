@@ -147,28 +147,37 @@ POOLS: dict[str, Any] = {"http": _HTTPPool, "https": _HTTPSPool}
 """By scheme; whoever uses their connections sets `current_bound`."""
 
 
-def read_body(raw: urllib3.response.BaseHTTPResponse, bound: Bound, most: int) -> bytes:
-    """The body, decompressed; what is over `most` bytes is not read.
+def read_body(
+    raw: urllib3.response.BaseHTTPResponse, bound: Bound, *, excerpt: int | None = None
+) -> bytes:
+    """The body, decompressed; of an `excerpt` no more than about so many bytes, though it goes on.
 
-    Raises TimeoutError, ReadingError, CloudError for an encoding nobody asked for, and what
-    urllib3 raises.
+    Raises TimeoutError, ReadingError, CloudError for a body over its bound or in an encoding
+    that nobody asked for, and what urllib3 raises.
     """
     bound.expect_body()
-    pieces: list[bytes] = []
-    size = 0
+    encoding = _encoding(raw)
+    if encoding is None and excerpt is None:
+        raise bound.encoding_error(raw.headers["Content-Encoding"])
+    length = raw.headers.get("Content-Length", "")
+    if excerpt is None and length.isdecimal() and int(length[:20]) > bound.max_bytes:
+        raise bound.size_error()  # compressed it may not be longer either
+    # Grows in place: joining pieces would take the memory twice.
+    body = io.BytesIO()
     # read1 comes back with what is there; read would wait for a full piece however slow.
     wire = iter(lambda: raw.read1(_STEP, decode_content=False), b"")
-    for piece in _decode(wire, _encoding(raw, bound)):
-        pieces.append(piece)
-        size += len(piece)
-        if size > most:
+    for piece in _decode(wire, encoding or ""):
+        body.write(piece)
+        if excerpt is not None and body.tell() > excerpt:
             break
+        if body.tell() > bound.max_bytes:
+            raise bound.size_error()
         bound.wait_s()
-    return b"".join(pieces)
+    return b"" if encoding is None else body.getvalue()
 
 
-def _encoding(raw: urllib3.response.BaseHTTPResponse, bound: Bound) -> str:
-    """`gzip`, `deflate` or nothing."""
+def _encoding(raw: urllib3.response.BaseHTTPResponse) -> str | None:
+    """`gzip`, `deflate` or nothing; None: one that nobody asked for."""
     said = raw.headers.get("Content-Encoding", "")
     names = [name.strip().lower() for name in said.split(",")]
     found = [name for name in names if name not in ("", "identity")]
@@ -176,7 +185,7 @@ def _encoding(raw: urllib3.response.BaseHTTPResponse, bound: Bound) -> str:
         return ""
     if found[0] in ("gzip", "x-gzip", "deflate") and len(found) == 1:
         return found[0].removeprefix("x-")
-    raise bound.encoding_error(said)
+    return None
 
 
 def _decode(wire: Iterator[bytes], encoding: str) -> Iterator[bytes]:

@@ -35,6 +35,8 @@ _PATIENCE_S = 10.0
 """So long a thread waits for what another one finds out."""
 _FORGET_S = 7 * 86400
 """After this long a limit is tried again: the cloud may have become more generous."""
+_BELIEVED = 6
+"""Once so many meters have met a limit, only a single window may still save enough to try it."""
 _WITNESSES = 8
 """So many meters that have met a limit are known by their ids; more are counted."""
 
@@ -297,10 +299,11 @@ class SpanBook:
             return False
         if attempt.meter in span.meters:
             return False
-        if whose not in self._doubters:
+        saved = (ceil(attempt.left / span.granted) - 1) * 0.5 ** min(span.seen, 64)
+        if whose not in self._doubters and span.seen < _BELIEVED:
             self._doubters.add(whose)
-            span.doubt += (ceil(attempt.left / span.granted) - 1) * 0.5 ** min(span.seen, 64)
-        return span.doubt >= 1
+            span.doubt += saved
+        return max(saved, span.doubt) >= 1
 
     # What an attempt asks of the book
 

@@ -136,11 +136,9 @@ class BoundedAdapter(HTTPAdapter):
 
     def _finish(self, response: requests.Response, bound: Bound) -> requests.Response:
         """The response with its body read, its connection free or closed."""
-        most = self._max_answer if response.status_code == 200 else ERROR_BYTES
+        excerpt = None if response.status_code == 200 else ERROR_BYTES
         try:
-            body = read_body(response.raw, bound, most)
-            if len(body) > most and response.status_code == 200:
-                raise bound.size_error()
+            body = read_body(response.raw, bound, excerpt=excerpt)
         except (
             ReadingError,
             urllib3.exceptions.HTTPError,
@@ -152,8 +150,11 @@ class BoundedAdapter(HTTPAdapter):
         except BaseException:
             response.close()
             raise
-        response.raw.release_conn() if len(body) <= most else response.close()
-        response._content = body[:most]
+        if excerpt is None or len(body) <= excerpt:
+            response.raw.release_conn()
+        else:
+            response.close()
+        response._content = body
         response._content_consumed = True  # type: ignore[attr-defined]
         return response
 

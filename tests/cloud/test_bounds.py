@@ -121,6 +121,27 @@ def test_a_compressed_body_takes_no_more_memory_than_its_bound(cloud, open_sessi
     assert session.calls_used == 1
 
 
+@pytest.mark.parametrize("name", ["", "gzip"])
+def test_what_is_over_the_bound_is_never_held_twice(cloud, open_session, stop, name):
+    """A bound of 8 MiB takes little more than that, whether the text comes as it is or not."""
+    session = open_session(max_answer=8 << 20)
+    if name:
+        said = Said(body=gzip.compress(b" " * (64 << 20)), headers={"Content-Encoding": name})
+    else:
+        said = endless(stop)["until it closes"]
+    cloud.say(PATH, default=said)
+    cloud.say("/warm", default=[])
+    session.get_json("/warm")
+    tracemalloc.start()
+    try:
+        with pytest.raises(CloudError, match="more than 8 MiB"):
+            session.get_json(PATH)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 13 << 20
+
+
 @pytest.mark.parametrize("name", ["", *ENCODERS])
 def test_the_bound_itself_is_allowed(cloud, open_session, name):
     """100,000 bytes are read whatever the encoding; one more is not."""
@@ -190,6 +211,14 @@ def test_an_error_page_without_end_is_still_that_error(cloud, open_session, stop
     cloud.say(PATH, Said(raw=head, after=without_end(stop, b"busy " * 10_000)), [])
     assert session.get_json(PATH) == []
     assert "answered 503: busy busy" in _reasons(session)[0]
+
+
+def test_an_error_page_in_another_encoding_is_still_that_error(cloud, open_session):
+    """It need not be read to be tried again, on the same connection."""
+    session = open_session()
+    cloud.say(PATH, Said(503, b"\x00\x01", {"Content-Encoding": "br"}), [])
+    assert session.get_json(PATH) == []
+    assert _reasons(session) == ["127.0.0.1 answered 503"]
 
 
 # The head
