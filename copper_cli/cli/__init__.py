@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -132,8 +133,9 @@ def run(command: click.Command, arguments: list[str]) -> int:
 def _leave(code: int) -> NoReturn:
     """End the process; after Ctrl-C at once, though threads may still wait for an answer."""
     if code == EXIT_INTERRUPTED and threading.active_count() > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError, CopperError):  # its reader may have been interrupted too
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     # Else Python looks for rubbish in all that is left, twice: 10 of 70 ms of `copper quota`.
     gc.freeze()

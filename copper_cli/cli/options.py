@@ -270,7 +270,7 @@ def _keep_profile(ctx: click.Context, param: click.Parameter, value: str | None)
 def _check_defaults(root: click.Context, whose: str, defaults: Mapping[str, Any]) -> None:
     """UsageError for what no option takes, whether or not this command has it."""
     known: dict[str, list[Option]] = {}
-    for one in _options(root.command, root):
+    for one in _all_options(root):
         known.setdefault(one.setting, []).append(one)
     if unknown := sorted(defaults.keys() - known.keys()):
         raise click.UsageError(
@@ -293,7 +293,7 @@ def check_environment(ctx: click.Context) -> None:
     }
     root = ctx.find_root()
     known: dict[str, list[Option]] = {}
-    for one in _options(root.command, root) if rest else ():
+    for one in _all_options(root) if rest else ():
         if one.envvar in rest:
             known.setdefault(one.envvar, []).append(one)
     for name, options in sorted(known.items()):
@@ -314,6 +314,13 @@ def _check_one(what: str, options: list[Option], ctx: click.Context, kept: Any) 
         else:
             return
     raise click.UsageError(f"{what}: {failures[0].message}")
+
+
+def _all_options(ctx: click.Context) -> Iterator[Option]:
+    """Those of the whole program, also where only a branch of it is run: a profile serves both."""
+    from copper_cli.cli import root
+
+    return _options(root, ctx)
 
 
 def _options(command: click.Command, ctx: click.Context) -> Iterator[Option]:

@@ -265,3 +265,15 @@ def test_other_variables_of_ours_are_nobody_s_business(
     monkeypatch.setenv("COPPER_LAYOUT", "plain")
     monkeypatch.setenv("COPPER_METER_ID", "07:1 07:2")
     assert copper("premise").code == 0
+
+
+def test_a_profile_serves_the_individual_s_program_too(
+    cloud: Sandbox, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`copper-client` has no --layout; the profile's is checked, and no mistake."""
+    monkeypatch.setenv("S", "s")
+    line = [PROGRAM.with_name("copper-client"), "--sandbox", "--profile", "acme"]
+    for layout, code in (("plain", 0), ("table", 2)):
+        write_config(f"{PROFILE}layout = '{layout}'")
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
