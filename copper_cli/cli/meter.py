@@ -92,7 +92,8 @@ def _download(
     dry_run: bool,
     **rest: Any,
 ) -> None:
-    from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
+    from copper_cli.jobs.interval import download_series, estimate_series
+    from copper_cli.jobs.meter_series import SeriesRequest
 
     first, last = settle_range(run, start, end, one_day=False, zone=timezone, meter_ids=meter_ids)
     request = SeriesRequest(

@@ -16,7 +16,8 @@ from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import Zoneless, Zones, with_zone
 from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
-from copper_cli.jobs.interval import (
+from copper_cli.jobs.interval import plan_downloads
+from copper_cli.jobs.meter_series import (
     MeterSeries,
     Planned,
     SeriesRequest,
@@ -24,7 +25,6 @@ from copper_cli.jobs.interval import (
     fetch_meter,
     judge_series,
     open_draft,
-    plan_downloads,
     renew_file,
     series_file,
     survey,

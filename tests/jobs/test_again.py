@@ -15,7 +15,8 @@ import pytest
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
-from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
+from copper_cli.jobs.interval import download_series, estimate_series
+from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
 from copper_cli.sandbox import Sandbox, SandboxConfig
 

@@ -21,14 +21,8 @@ from copper_cli.errors import QuotaSpentError
 from copper_cli.jobs import fetch
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days
-from copper_cli.jobs.interval import (
-    Planned,
-    SeriesRequest,
-    download_series,
-    estimate_series,
-    open_draft,
-    plan_downloads,
-)
+from copper_cli.jobs.interval import download_series, estimate_series, plan_downloads
+from copper_cli.jobs.meter_series import Planned, SeriesRequest, open_draft
 from copper_cli.records import Series
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from copper_cli.series import clip_series

@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.jobs.context import Output
-from copper_cli.jobs.interval import SeriesRequest, download_series
+from copper_cli.jobs.interval import download_series
+from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Sandbox, SandboxConfig
 
 FOLDER = Path(__file__).parents[1] / "data" / "series"

@@ -17,7 +17,8 @@ from copper_cli.config import Limit
 from copper_cli.errors import CredentialsError, QuotaSpentError
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
-from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
+from copper_cli.jobs.interval import download_series, estimate_series
+from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.monthly import estimate_monthly, report_monthly
 from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
 from copper_cli.jobs.reversals import check_water_reversals, estimate_water_reversals

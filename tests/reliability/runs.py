@@ -24,7 +24,8 @@ from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
 from copper_cli.jobs.context import CallCounter, Context, Output, Silent
-from copper_cli.jobs.interval import SeriesRequest, download_series
+from copper_cli.jobs.interval import download_series
+from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Sandbox
 from copper_cli.table import Table
 

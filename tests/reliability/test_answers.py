@@ -13,7 +13,8 @@ import pytest
 from copper_cli.errors import CloudError
 from copper_cli.jobs.dump import DumpRequest, dump_days
 from copper_cli.jobs.grid import GridRequest, download_grid_readings
-from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
+from copper_cli.jobs.interval import download_series, estimate_series
+from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.monthly import report_monthly
 from copper_cli.jobs.readings import ReadingsRequest, download_readings
 from copper_cli.records import Window
