@@ -40,6 +40,7 @@ from copper_cli.cloud.transport import (
 from copper_cli.cloud.words import one_line
 from copper_cli.config import Limit, Settings
 from copper_cli.errors import (
+    AnswerError,
     BadRequestError,
     CloudError,
     CredentialsError,
@@ -252,7 +253,7 @@ class CloudSession:
     def _read_entry(self, call: _Call[T], entry: Entry) -> _Read[T] | None:
         try:
             return self._read(call, entry.body)
-        except (PassingError, CloudError):  # an older version kept what it could not read
+        except (PassingError, AnswerError):  # an older version kept what it could not read
             return None
 
     def _ask(self, call: _Call[T], entry: Entry | None) -> tuple[Answer, _Read[T]]:
@@ -324,11 +325,9 @@ class CloudSession:
         if answer.status == 200:
             try:
                 return self._read(call, answer.body)
-            except CloudError as error:
-                # It may repeat what the cloud said.
-                text = transport.hide(str(error), [token.value, *self._tokens.secrets()])
-                error.args = (one_line(text, 300),)
-                raise
+            except AnswerError as error:
+                said = transport.hide(error.said, [token.value, *self._tokens.secrets()])
+                raise AnswerError(error.claim, one_line(said)) from None
         raise self._failure(call, answer, token)
 
     def _failure(self, call: _Call[T], answer: Answer, token: Token) -> Exception:

@@ -119,7 +119,7 @@ class FixedCloud:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         path = environ["PATH_INFO"].encode("latin-1").decode()
         if path == "/oauth/token":
-            body: Any = {"access_token": "t", "token_type": "Bearer", "expires_in": 86400}
+            body: Any = {"access_token": "a-token", "token_type": "Bearer", "expires_in": 86400}
         else:
             query = {k: v[0] for k, v in parse_qs(environ["QUERY_STRING"]).items()}
             name = re.sub("^/api/v2/partner/[^/]+/", "", path)
