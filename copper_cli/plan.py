@@ -14,13 +14,9 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+from copper_cli.buckets import BUCKET_S, DAY_S
 from copper_cli.records import Window
 
-GRANULARITIES = ("minute", "fifteenminute", "hour", "bihour", "day", "month")
-BUCKET_S = {"minute": 60, "fifteenminute": 900, "hour": 3600, "bihour": 7200, "day": 86400}
-DAY_S = 86400
-MONTH_S = 30 * DAY_S
-"""A month's length where only its order of size matters."""
 MAX_ROWS = 100_000
 """No call for a series asks for more rows than this, nor one for grid readings where that is less
 than a day of the fleet: it bounds the memory a job needs."""
@@ -49,16 +45,11 @@ class SeriesPlan:
     cuts: tuple[Cut, ...]
     """Where windows meet because of a clock change; a subset of the windows' ends."""
     granularity: str
-    """One of GRANULARITIES."""
+    """One of buckets.GRANULARITIES."""
     start_s: int
     """First instant of the whole."""
     end_s: int
     """Last instant of the whole; its own row is wanted."""
-
-
-def bucket_s(granularity: str) -> int:
-    """The nominal length of a bucket in seconds."""
-    return BUCKET_S.get(granularity, MONTH_S)
 
 
 def local_midnight(day: date, zone: ZoneInfo) -> datetime:

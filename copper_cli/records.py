@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-LATE_S = 2 * 86400
-"""ASSUMED: a bucket older than this that is still null stays null. Check: ask again, days later,
-for a window that held nulls, and see whether any were filled."""
-
 _FIRST_S, _LAST_S = -(1 << 62), 1 << 62
 
 SeriesKind = Literal["usage", "baseline-series", "average-series"]

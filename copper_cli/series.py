@@ -5,9 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import fsum
 
-from copper_cli.plan import BUCKET_S, Cut, SeriesPlan
+from copper_cli.buckets import BUCKET_S, MEAN_MONTH_S
+from copper_cli.filling import Gap, GapFinder, first_bucket_s
+from copper_cli.plan import Cut, SeriesPlan
 from copper_cli.records import AnySeries, Kept, LongSeries, Series, Window
 
 EMPTY = Series((), (), (), (), (), None)
@@ -17,7 +20,6 @@ _PLACES = 4
 """Decimals of the cloud's own amounts."""
 _SUM_PLACES = 9
 """Beyond these lie only the traces of adding binary fractions."""
-_MEAN_MONTH_S = 365.2425 * 86400 / 12
 
 
 @dataclass(slots=True)
@@ -189,31 +191,46 @@ class Survey:
 
     rows: int = 0
     """All of them."""
-    to_come: int = 0
-    """Rows at the end that wait for their amount."""
-    first_to_come_s: int | None = None
-    """The instant of the first of these."""
     has_values: bool = False
     """Any row says anything."""
+    gaps: Sequence[Gap] = ()
+    """Buckets of the span without an amount, null or absent."""
+    sum_rows: float = 0.0
+    """The amounts of the span that are known, added up."""
+    sum_cloud: float | None = None
+    """The cloud's own sum."""
+
+    def disagrees(self) -> bool:
+        """True where the cloud's sum is not that of the rows.
+
+        Rows are rounded, and clouds take the sum from the registers: a hundredth is let pass.
+        """
+        if self.sum_cloud is None or not self.has_values:
+            return False
+        slack = self.rows * 0.00005 + 0.01 * max(abs(self.sum_cloud), abs(self.sum_rows))
+        return abs(self.sum_cloud - self.sum_rows) > slack + 1e-9
+
+    def falls_short(self) -> bool:
+        """True where no bucket is seen to be unfilled, and yet the cloud's sum is of more."""
+        return self.disagrees() and not self.gaps and abs(self.sum_rows) < abs(self.sum_cloud or 0)
 
 
-def survey_series(series: AnySeries, after_s: float) -> Survey:
-    """Counts the rows, and those to come.
-
-    Only rows later than `after_s` are: what the cloud has not filled by then it never will.
-    """
-    found = Survey()
+def survey_series(
+    series: AnySeries, plan: SeriesPlan, created_utc_s: float | None = None
+) -> Survey:
+    """What of a plan's buckets is there; none are looked for from before a meter was created."""
+    found = Survey(sum_cloud=series.sum_energy)
+    start_s = first_bucket_s(plan.start_s, created_utc_s, plan.granularity)
+    finder = GapFinder(start_s, plan.granularity)
+    parts = []
     for piece in series.pieces():
-        index = len(piece.times_s)
-        while index and piece.times_s[index - 1] > after_s and piece.energy[index - 1] is None:
-            index -= 1
-        if index:  # a row that waits for nothing: what came before it does not either
-            found.to_come, found.first_to_come_s = 0, None
-        if index < len(piece.times_s) and not found.to_come:
-            found.first_to_come_s = piece.times_s[index]
-        found.to_come += len(piece.times_s) - index
+        finder.feed(piece.times_s, piece.energy)
+        first = bisect_right(piece.times_s, plan.start_s)
+        parts.append(fsum(e for e in islice(piece.energy, first, None) if e is not None))
         found.rows += len(piece.times_s)
         found.has_values = found.has_values or has_values(piece)
+    found.gaps = finder.end(plan.end_s)
+    found.sum_rows = fsum(parts)
     return found
 
 
@@ -310,7 +327,7 @@ def _remainder(answer: Series, start_s: int, cut: Cut, granularity: str) -> floa
     first = bisect_right(answer.times_s, start_s)
     last = bisect_right(answer.times_s, cut.previous_s)
     part = [energy for energy in answer.energy[first:last] if energy is not None]
-    if len(part) != round((cut.previous_s - start_s) / BUCKET_S.get(granularity, _MEAN_MONTH_S)):
+    if len(part) != round((cut.previous_s - start_s) / BUCKET_S.get(granularity, MEAN_MONTH_S)):
         return None
     return round(answer.sum_energy - sum(part), _PLACES)
 

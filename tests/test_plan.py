@@ -10,10 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from copper_cli.buckets import GRANULARITIES, bucket_s
 from copper_cli.plan import (
-    GRANULARITIES,
     Cut,
-    bucket_s,
     local_day,
     local_midnight,
     plan_series,

@@ -13,7 +13,6 @@ from copper_cli.plan import plan_series
 from copper_cli.records import Kept, Series
 from copper_cli.series import (
     EMPTY,
-    Survey,
     clip_series,
     has_values,
     join_windows,
@@ -154,19 +153,79 @@ def test_a_sum_alone_is_no_value():
     assert has_values(make([(0, None, 3.0)]))
 
 
-def to_come(series, after_s):
-    found = survey_series(series, after_s)
-    return found.to_come, found.first_to_come_s
+HOURS = plan_series(date(2022, 1, 1), date(2022, 1, 2), DENVER, "hour")
+"""24 buckets, the first of which ends an hour after its start."""
 
 
-def test_rows_to_come_are_those_at_the_end():
-    """Null, later than the instant given, with no amount after them."""
-    series = make([(10, 1.0), (20, None), (30, 1.0), (40, None), (50, None)])
-    assert to_come(series, 30) == (2, 40)
-    assert to_come(series, 45) == (1, 50)
-    assert to_come(series, 50) == (0, None)
-    assert to_come(make([(10, None)]), 0) == (1, 10)
-    assert to_come(EMPTY, 0) == (0, None)
+def hours(*energy, first=0):
+    """A row an hour from START on; `...` leaves one out."""
+    rows = [(HOURS.start_s + (first + n) * H, e) for n, e in enumerate(energy) if e is not ...]
+    return make(rows)
+
+
+def gaps_of(series, **how):
+    found = survey_series(series, HOURS, **how)
+    return [
+        ((gap.after_s - HOURS.start_s) // H, (gap.until_s - HOURS.start_s) // H, gap.count)
+        for gap in found.gaps
+    ]
+
+
+def test_buckets_without_an_amount_are_found():
+    """Null or absent, at the start, between and at the end; the row at START is none of them."""
+    whole = [1.0] * 25
+    assert gaps_of(hours(*whole)) == []
+    assert gaps_of(hours(None, *whole[1:])) == []
+    assert gaps_of(hours(..., *whole[1:])) == []
+    assert gaps_of(hours(1.0, None, ..., *whole[3:])) == [(0, 2, 2)]
+    assert gaps_of(hours(*whole[:3], *[...] * 8, *whole[11:])) == [(2, 10, 8)]
+    assert gaps_of(hours(*whole[:20], None, None)) == [(19, 24, 5)]
+    assert gaps_of(EMPTY) == [(0, 24, 24)]
+    assert gaps_of(hours(*[None] * 25)) == [(0, 24, 24)]
+
+
+def test_nothing_is_missing_from_before_a_meter():
+    """Nor is the bucket in which it was created: it may have been there for a minute of it."""
+    created_s = HOURS.start_s + 10 * H + 60
+    series = hours(*[...] * 12, *[1.0] * 13)
+    assert gaps_of(series) == [(0, 11, 11)]
+    assert gaps_of(series, created_utc_s=created_s) == []
+
+
+def test_odd_buckets_are_no_gaps():
+    """The day of 23 hours and that of 25, and the bihours in them; months of any length."""
+    for start, end in (
+        (date(2022, 3, 12), date(2022, 3, 15)),
+        (date(2021, 11, 6), date(2021, 11, 9)),
+    ):
+        for granularity in ("day", "bihour"):
+            plan = plan_series(start, end, DENVER, granularity)
+            step = 86400 if granularity == "day" else 7200
+            ends = {plan.end_s, *(cut.at_s for cut in plan.cuts)}
+            at_s = plan.start_s
+            for window in plan.windows:
+                until_s = int(window.end_utc.timestamp())
+                ends |= set(range(at_s, until_s - step // 2 - 1, step))
+                at_s = until_s
+            assert survey_series(make([(t, 1.0) for t in sorted(ends)]), plan).gaps == []
+    plan = plan_series(date(2021, 1, 1), date(2022, 1, 1), DENVER, "month")
+    months = [at(f"2021-{m:02}-01T07:00:00") for m in range(1, 13)] + [at("2022-01-01T07:00:00")]
+    assert survey_series(make([(t, 1.0) for t in months]), plan).gaps == []
+    (gap,) = survey_series(make([(t, 1.0) for t in months if t != months[2]]), plan).gaps
+    assert gap.count == 1
+
+
+def test_a_sum_that_is_not_that_of_the_rows_is_seen():
+    """18 where the cloud says 36; a hundredth and what four decimals round off are let pass."""
+    rows = [(HOURS.start_s + n * H, 0.75) for n in range(25)]
+    short = survey_series(make(rows, 36.0), HOURS)
+    assert (short.sum_rows, short.disagrees(), short.falls_short()) == (18.0, True, True)
+    over = survey_series(make(rows, 12.0), HOURS)
+    assert (over.disagrees(), over.falls_short()) == (True, False)
+    for total in (18.0, 18.17, 17.83, None):
+        assert not survey_series(make(rows, total), HOURS).disagrees()
+    holes = survey_series(make(rows[:13], 18.0), HOURS)
+    assert (holes.disagrees(), holes.falls_short()) == (True, False)
 
 
 # Series too long to be held
@@ -217,19 +276,16 @@ def test_a_part_is_read_only_where_it_is_wanted():
 
 
 def test_a_survey_sees_over_the_seams():
-    """Rows to come may begin in one part and go on in the next; one amount after them ends it."""
+    """A gap may begin in one part and go on in the next."""
+    start_s = HOURS.start_s
     parts = [
-        keep(0, 20, make([(0, 1.0), (10, 1.0), (20, None)])),
-        keep(20, 40, make([(20, None), (30, None), (40, None)])),
+        keep(start_s, start_s + 12 * H, hours(*[1.0] * 10, None, None, None)),
+        keep(start_s + 12 * H, start_s + 24 * H, hours(None, None, *[1.0] * 11, first=12)),
     ]
-    found = survey_series(stitch_series(parts, 0, 40), 5)
-    assert found == Survey(rows=5, to_come=3, first_to_come_s=20, has_values=True)
-    parts.append(keep(40, 60, make([(40, None), (50, 1.0), (60, None)])))
-    found = survey_series(stitch_series(parts, 0, 60), 5)
-    assert found == Survey(rows=7, to_come=1, first_to_come_s=60, has_values=True)
-    nothing = stitch_series([keep(0, 9, make([(0, None), (9, None)], 0.0))], 0, 9)
-    assert survey_series(nothing, 99) == Survey(rows=2)
-    assert survey_series(stitch_series([], 0, 9), 99) == Survey()
+    found = survey_series(stitch_series(parts, start_s, start_s + 24 * H), HOURS)
+    assert (found.rows, found.has_values, found.sum_rows) == (25, True, 20.0)
+    assert [(gap.after_s - start_s, gap.count) for gap in found.gaps] == [(9 * H, 4)]
+    assert survey_series(stitch_series([], 0, 9), HOURS).gaps[0].count == 24
 
 
 def test_a_part_without_a_sum_that_holds_amounts_spoils_the_whole_sum():

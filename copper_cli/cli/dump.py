@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from copper_cli.buckets import BUCKET_S
 from copper_cli.cli.meter import check_range
 from copper_cli.cli.options import (
     DATE,
-    DRY_RUN,
     LAYOUTS,
-    OVERWRITE,
     ZONE,
     ProgramCommand,
+    download_options,
     option,
 )
 from copper_cli.cli.running import Run, pass_run
-from copper_cli.plan import BUCKET_S
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 @click.argument("granularity", type=click.Choice(tuple(BUCKET_S)))
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in each meter's zone.")
 @option("--layout", type=click.Choice(LAYOUTS), default="rows", show_default=True)
-@OVERWRITE
-@DRY_RUN
+@download_options
 @pass_run
 def dump(
     run: Run,
@@ -42,8 +40,7 @@ def dump(
     granularity: str,
     timezone: ZoneInfo | None,
     layout: Any,
-    overwrite: bool,
-    dry_run: bool,
+    **how: bool,
 ) -> None:
     """Download START through FINISH as one folder a day under generated/NAME, and zip it.
 
@@ -55,4 +52,4 @@ def dump(
 
     check_range(start, finish, one_day=True)
     request = DumpRequest(name, start, finish, granularity, timezone, layout)
-    run.download(dump_days, estimate_dump, request, overwrite=overwrite, dry_run=dry_run)
+    run.download(dump_days, estimate_dump, request, **how)

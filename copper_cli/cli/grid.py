@@ -7,7 +7,7 @@ from datetime import date
 import click
 
 from copper_cli.cli.meter import check_range
-from copper_cli.cli.options import DATE, DRY_RUN, OVERWRITE, ProgramGroup, option
+from copper_cli.cli.options import DATE, ProgramGroup, download_options, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -36,8 +36,7 @@ def latest(run: Run) -> None:
 @click.argument("end", type=DATE)
 @option("--premise-id", metavar="ID", help="Only the gateways of this premise.")
 @option("--gateway-id", metavar="ID", help="Only this gateway.")
-@OVERWRITE
-@DRY_RUN
+@download_options
 @pass_run
 def readings(
     run: Run,
@@ -45,8 +44,7 @@ def readings(
     end: date,
     premise_id: str | None,
     gateway_id: str | None,
-    overwrite: bool,
-    dry_run: bool,
+    **how: bool,
 ) -> None:
     """Download voltage and frequency of START through END's whole day, one CSV file a gateway.
 
@@ -62,10 +60,4 @@ def readings(
 
     check_range(start, end, one_day=True)
     request = GridRequest(start, end, premise_id, gateway_id)
-    run.download(
-        download_grid_readings,
-        estimate_grid_readings,
-        request,
-        overwrite=overwrite,
-        dry_run=dry_run,
-    )
+    run.download(download_grid_readings, estimate_grid_readings, request, **how)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from copper_cli.buckets import GRANULARITIES
 from copper_cli.cli.options import (
     DATE,
     DRY_RUN,
     LAYOUTS,
-    OVERWRITE,
     ZONE,
     ProgramGroup,
+    download_options,
     option,
 )
 from copper_cli.cli.running import Run, pass_run
-from copper_cli.plan import GRANULARITIES
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -81,8 +81,7 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 show_default=True,
                 help="Look of the per-meter files; docs/csv.md explains them.",
             ),
-            OVERWRITE,
-            DRY_RUN,
+            download_options,
         )
     ):
         command = add(command)
@@ -98,6 +97,7 @@ def _download(
     timezone: ZoneInfo | None,
     step: int | None,
     overwrite: bool,
+    recheck: bool,
     dry_run: bool,
     **rest: Any,
 ) -> None:
@@ -107,7 +107,14 @@ def _download(
     request = SeriesRequest(
         kind, start, end, zone=timezone, meter_ids=meter_ids, step_days=step, **rest
     )
-    run.download(download_series, estimate_series, request, overwrite=overwrite, dry_run=dry_run)
+    run.download(
+        download_series,
+        estimate_series,
+        request,
+        overwrite=overwrite,
+        recheck=recheck,
+        dry_run=dry_run,
+    )
 
 
 @meter.command()
@@ -176,8 +183,7 @@ def status(run: Run, detailed: bool) -> None:
 @option("--meter-id", "meter_ids", metavar="ID", multiple=True, help="Only this meter.")
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in the meter's zone.")
 @option("--latest", is_flag=True, help="Keep only the last reading of the range.")
-@OVERWRITE
-@DRY_RUN
+@download_options
 @pass_run
 def readings(
     run: Run,
@@ -186,8 +192,7 @@ def readings(
     meter_ids: tuple[str, ...],
     timezone: ZoneInfo | None,
     latest: bool,
-    overwrite: bool,
-    dry_run: bool,
+    **how: bool,
 ) -> None:
     """Download register readings of START through END's whole day, one CSV file a meter.
 
@@ -200,9 +205,7 @@ def readings(
 
     check_range(start, end, one_day=True)
     request = ReadingsRequest(start, end, timezone, meter_ids, latest)
-    run.download(
-        download_readings, estimate_readings, request, overwrite=overwrite, dry_run=dry_run
-    )
+    run.download(download_readings, estimate_readings, request, **how)
 
 
 @meter.command(name="check-for-water-reversals")

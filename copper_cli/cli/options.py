@@ -123,9 +123,17 @@ def option(*names: str, **attrs: Any) -> Callable[[F], F]:
 
 
 OVERWRITE = option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
+RECHECK = option("--recheck", is_flag=True, help="Ask again for all that is null, absent or empty.")
 DRY_RUN = option(
     "--dry-run", is_flag=True, help="Show the calls it would take, and when it would be done."
 )
+
+
+def download_options(command: F) -> F:
+    """What every download takes: `overwrite`, `recheck` and `dry_run`."""
+    for add in (DRY_RUN, RECHECK, OVERWRITE):
+        command = add(command)
+    return command
 
 
 def profile_defaults(ctx: click.Context) -> Mapping[str, Any]:

@@ -39,6 +39,7 @@ class Run:
         self._env: Mapping[str, str] = os.environ
         self._stack = ExitStack()
         self._handle: str | None = None
+        self._left_out: dict[str, int] = {}
         self._session: CloudSession | None = None
 
     def __enter__(self) -> Run:
@@ -70,11 +71,12 @@ class Run:
         folder = self._values["output_dir"]
         return Path(folder) / name if folder else Path(name)
 
-    def output(self, *, overwrite: bool = False) -> Output:
+    def output(self, *, overwrite: bool = False, recheck: bool = False) -> Output:
         """Where a download's files go and how they look."""
         from copper_cli.jobs.context import Output
 
-        return Output(self.folder, overwrite=overwrite, raw_cells=self._values["raw_cells"])
+        raw_cells = self._values["raw_cells"]
+        return Output(self.folder, overwrite=overwrite, recheck=recheck, raw_cells=raw_cells)
 
     def settings(self, *, individual: bool = False) -> Settings:
         """Option, environment, profile, default; CredentialsError names what is missing."""
@@ -128,7 +130,7 @@ class Run:
         counter: CallCounter | None = None,
     ) -> CloudSession:
         """A session that tells this run what happens."""
-        from copper_cli.cloud.events import CallDone, Event
+        from copper_cli.cloud.events import CallDone, Event, RowsLeftOut
         from copper_cli.cloud.session import CloudSession
 
         watcher = self._watch()
@@ -136,7 +138,10 @@ class Run:
         def note(event: Event) -> None:
             if counter is not None and isinstance(event, CallDone) and not event.from_cache:
                 counter.add()
-            watcher.note(event)
+            if isinstance(event, RowsLeftOut):
+                self._left_out[event.what] = event.rows
+            else:
+                watcher.note(event)
 
         session = self._session = CloudSession(settings, grant=grant, on_event=note)
         self._stack.enter_context(session)
@@ -181,10 +186,11 @@ class Run:
         request: Any,
         *,
         overwrite: bool,
+        recheck: bool,
         dry_run: bool,
     ) -> None:
         """Do a download, or with --dry-run say what it would cost."""
-        output = self.output(overwrite=overwrite)
+        output = self.output(overwrite=overwrite, recheck=recheck)
         if dry_run:
             self.show_estimate(estimate(self.context(), request, output))
             return
@@ -303,19 +309,33 @@ class Run:
         return 0 if self._session is None else self._session.unread_rows
 
     def _say_done(self, table: Table) -> None:
+        """What became of it; what is late or missing comes last, where the eye falls."""
+        from copper_cli.filling import Unfilled
+
         facts = table.facts
         noun = facts["noun"]
         kept = f" ({facts['kept']} kept from before)" if facts["kept"] else ""
-        come = f", {_count(facts['to_come'], 'bucket')} to come" if facts["to_come"] else ""
+        waiting = f", {facts['waiting']} still without data" if facts["waiting"] else ""
+        come = Unfilled(facts["to_come"]).text()
         self.say(
-            f"{_count(facts['done'], noun)} done{kept}, {facts['empty']} empty, "
-            f"{len(facts['failed'])} failed{come}. {_count(facts['calls'], 'call')} used; "
+            f"{_count(facts['done'], noun)} done{kept}{waiting}, {facts['empty']} empty, "
+            f"{len(facts['failed'])} failed{come and f', {come}'}. "
+            f"{_count(facts['calls'], 'call')} used; "
             f"quota left: {', '.join(f'{left} of {n}' for n, left in facts['quota_left'].items())}."
         )
         if facts["files"]:
             self.say(f"Files: {facts['files']} CSV and manifest.json in {facts['folder']}/")
         if facts.get("bundle"):
             self.say(f"Bundle: {facts['bundle']}")
+        if self._left_out:
+            what, *others = self._left_out
+            rows = _count(sum(self._left_out.values()), "row")
+            more = f" and {_count(len(others), 'other answer')}" if others else ""
+            self.say(f"{rows} left out that lay outside the span asked for: {what}{more}.")
+        if facts["changed"]:
+            self.say(f"{_count(facts['changed'], 'row')} changed in the cloud since.")
+        if facts["unfilled"]:
+            self.say(_describe_unfilled(facts))
 
     def _watch(self) -> Any:
         from copper_cli.cli.progress import Watcher
@@ -352,6 +372,17 @@ class Run:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
         self._stack.enter_context(_without_proxy())
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
+
+
+def _describe_unfilled(facts: Mapping[str, Any]) -> str:
+    """`8 buckets missing at 07:1. The cloud has none; …`, the worst three by name."""
+    from copper_cli.filling import Unfilled
+
+    listed = facts["unfilled"]
+    names = ", ".join(one["id"] for one in listed[:3])
+    more = f" and {_count(len(listed) - 3, 'other')}" if len(listed) > 3 else ""
+    text = Unfilled(0, facts["late"], facts["missing"]).text()
+    return f"{text} at {names}{more}: the cloud has nothing for them. --recheck asks again."
 
 
 def _count(number: int, noun: str) -> str:

@@ -66,7 +66,18 @@ def sandbox() -> None:
     help="Freeze the clock here, such as 2021-02-01T07:00:00Z.",
 )
 @click.option("--series", "series_dir", metavar="DIR", help="Replay the CSV files of a folder.")
-@click.option("--series-zone", default="UTC", show_default=True, help="Zone of replayed meters.")
+@click.option(
+    "--series-zone",
+    metavar="ZONE",
+    help="Zone of replayed meters (UTC unless given), and of times without an offset.",
+)
+@click.option(
+    "--series-unit",
+    "series_units",
+    multiple=True,
+    metavar="[FILE=]UNIT",
+    help="Unit of the values of replayed files, such as therm or my-file.csv=therm.",
+)
 @click.option("--latency-ms", type=float, default=0, help="Wait before each answer.")
 @click.option(
     "--quota",
@@ -86,6 +97,13 @@ def sandbox() -> None:
 )
 @click.option("--max-span", metavar="hour=31d,minute=1d", help="Refuse longer windows with 400.")
 @click.option("--cap-rows", type=int, help="Give only the first rows of an answer, silently.")
+@click.option("--max-page", type=int, help="Entries a page of the other lists, at most.")
+@click.option(
+    "--late",
+    multiple=True,
+    metavar="[METER=]DAYS",
+    help="Days until a bucket is filled, such as 3, 36h or 07:1552395084=3.",
+)
 @click.option("--next-page", type=int, default=1000, help="Entries a page of bulk, grid/latest.")
 @click.option(
     "--missing-emails",
@@ -98,7 +116,7 @@ def sandbox() -> None:
     "--quirk",
     "quirks",
     multiple=True,
-    help="aligned-buckets, capped-sum, raw-last-reading or rotate-refresh-token.",
+    help="absent-buckets, aligned-buckets, capped-sum, raw-last-reading or rotate-refresh-token.",
 )
 @click.option(
     "--fault",
@@ -131,6 +149,8 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     """
     if options["series_dir"] and _is_typed(ctx, ("premises", "zones")):
         raise click.UsageError("--series makes the fleet; leave --premises and --zones out")
+    if not options["series_dir"] and _is_typed(ctx, ("series_zone", "series_units")):
+        raise click.UsageError("--series-zone and --series-unit need --series DIR")
     _run(_make_config(options))
 
 
@@ -169,9 +189,12 @@ def _run(config: SandboxConfig) -> None:
     cloud = _start(config)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for name, value in cloud.environment().items():
-            click.echo(f"export {name}={shlex.quote(value)}")
+        exports = [f"export {n}={shlex.quote(v)}" for n, v in cloud.environment().items()]
+        # in one piece: whoever waits for the last of them finds them all
+        click.echo("\n".join(exports))
         fleet = cloud.fleet
+        for line in fleet.notices:
+            click.echo(line, err=True)
         click.echo(
             f"A local Copper Cloud serves {_count(fleet.premise_count, 'premise')}, "
             f"{_count(fleet.meter_count, 'meter')} and {_count(fleet.gateway_count, 'gateway')} "
@@ -181,6 +204,8 @@ def _run(config: SandboxConfig) -> None:
         _wait()
     except KeyboardInterrupt:
         click.echo(f"Stopped after {_count(cloud.calls, 'call')}.", err=True)
+        for line in cloud.faults.tell_unfired():
+            click.echo(line, err=True)
     finally:
         signal.signal(signal.SIGTERM, before)
         cloud.stop()
@@ -188,11 +213,13 @@ def _run(config: SandboxConfig) -> None:
 
 def _start(config: SandboxConfig) -> Sandbox:
     from copper_cli.errors import LocalError
-    from copper_cli.sandbox import Sandbox
-    from copper_cli.sandbox.series import SeriesError
+    from copper_cli.sandbox import ConfigError, Sandbox
+    from copper_cli.sandbox.series import NoSeriesError, SeriesError
 
     try:
         return Sandbox(config).start()
+    except (ConfigError, NoSeriesError) as error:
+        raise click.UsageError(str(error)) from None
     except SeriesError as error:
         raise LocalError(str(error)) from None
     except OSError as error:

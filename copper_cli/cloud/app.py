@@ -76,7 +76,7 @@ class AppClient:
         body, page = self._session.get_json(
             path,
             read=lambda body: (body, read_page(body)),
-            reuse=lambda body: read_page(body).unread == 0,
+            reuse=lambda found: found[1].unread == 0,
         )
         self._session.note_unread(what, page.unread, page.length)
         return body, page.rows

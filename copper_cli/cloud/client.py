@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from copper_cli.cloud import parse
+from copper_cli.cloud.events import RowsLeftOut
 from copper_cli.cloud.pages import DEFAULT_QUERY_LIMIT, ListReader
 from copper_cli.cloud.session import CloudSession, reuse_always
-from copper_cli.errors import BadRequestError, CredentialsError, NotFoundError
+from copper_cli.cloud.worth import (
+    check_filled,
+    check_grid,
+    check_sum,
+    has_amounts,
+    hold_readings,
+    hold_series,
+)
+from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
+from copper_cli.filling import TO_COME_S, GapFinder, may_change, span_gaps
 from copper_cli.records import (
-    LATE_S,
     Aggregate,
     BulkReading,
     Gateway,
@@ -25,6 +36,7 @@ from copper_cli.records import (
     StateChange,
     Window,
 )
+from copper_cli.text import one_line
 
 
 class CloudClient:
@@ -45,7 +57,7 @@ class CloudClient:
     def fetch_premises(self, *, with_users: bool = False) -> list[Premise]:
         """Every premise, in the cloud's order; with the emails of its users when asked for."""
         params = {"with_users": "True"} if with_users else {}
-        reuse = parse.has_every_email if with_users else reuse_always
+        reuse = _has_every_email if with_users else reuse_always
         read = partial(parse.parse_premises, with_users=with_users)
         return self._lists.read_by_offset("premise", params, read, reuse)
 
@@ -81,15 +93,30 @@ class CloudClient:
         )
 
     def fetch_grid_readings(
-        self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
+        self,
+        window: Window,
+        *,
+        premise_id: str | None = None,
+        gateway_id: str | None = None,
+        anew: bool = False,
     ) -> dict[str, GridSeries]:
         """Grid readings in a window by gateway. One call.
 
-        Readings may lie at both ends of the window.
+        Readings may lie at both ends of the window. `anew`: whatever the cache holds.
         """
+
+        def read(body: Any) -> dict[str, GridSeries]:
+            found = parse.parse_grid_series(body, "grid readings")
+            if gateway_id is not None:
+                _check_gateway(found, gateway_id)
+            check_grid(found.values(), window, "grid readings")
+            return found
+
         return self._session.get_json(
             *self._grid_question(window, premise_id, gateway_id),
-            read=lambda body: parse.parse_grid_series(body, "grid/readings"),
+            read=read,
+            reuse=lambda found: not self._may_fill(window, is_empty=not found),
+            anew=anew,
         )
 
     def is_grid_cached(
@@ -109,18 +136,44 @@ class CloudClient:
         return f"{self._root}/grid/readings", params
 
     def fetch_series(
-        self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
+        self,
+        meter_id: str,
+        kind: SeriesKind,
+        window: Window,
+        granularity: str,
+        *,
+        anew: bool = False,
     ) -> Series:
         """Interval rows of one meter, ascending, each instant once. One call.
 
-        Rows may lie at both ends of the window. An answer with a recent bucket still empty is
-        not kept in the cache.
+        Rows may lie at both ends of the window. An answer with buckets that may still be filled
+        is not kept in the cache; `anew`: nor is it asked. Raises CloudError for an answer that
+        contradicts the question.
         """
-        late_s = self._session.clock.now() - LATE_S
+        what = _asked(kind, meter_id, window)
+
+        def read(body: Any) -> Series:
+            found = parse.parse_series(body, kind, what, meter_id)
+            held = hold_series(found, window, granularity, what)
+            self._tell_left_out(held.left_out, what)
+            check_sum(held.series, window, granularity, what)
+            if window.end_utc.timestamp() < self._session.clock.now() - TO_COME_S:
+                check_filled(held.series, window, what)
+            return held.series
+
+        def is_settled(series: Series) -> bool:
+            finder = GapFinder(int(window.start_utc.timestamp()), granularity)
+            finder.feed(series.times_s, series.energy)
+            gaps = finder.end(int(window.end_utc.timestamp()))
+            if series.sum_energy and not has_amounts(series):
+                return False  # a doubt that only the whole range can settle
+            return not may_change(gaps, self._session.clock.now())
+
         return self._session.get_json(
             *self._series_question(meter_id, kind, window, granularity),
-            read=lambda body: parse.parse_series(body, kind, f"{kind} of meter {meter_id}"),
-            reuse=lambda body: parse.is_settled(body, kind, late_s),
+            read=read,
+            reuse=is_settled,
+            anew=anew,
         )
 
     def is_series_cached(
@@ -135,12 +188,25 @@ class CloudClient:
         params = {"granularity": granularity, **window_params(window)}
         return f"{self._meter(meter_id)}/{kind}", params
 
-    def fetch_readings(self, meter_id: str, window: Window) -> list[Reading]:
-        """Register readings of one meter as it sent them, ascending by time."""
+    def fetch_readings(self, meter_id: str, window: Window, *, anew: bool = False) -> list[Reading]:
+        """Register readings of one meter as it sent them, ascending by time. One call.
+
+        `anew`: whatever the cache holds.
+        """
+        what = _asked("readings", meter_id, window)
+
+        def read(body: Any) -> list[Reading]:
+            found = parse.parse_readings(body, what, meter_id)
+            kept, left_out = hold_readings(found, window, what)
+            self._tell_left_out(left_out, what)
+            return kept
+
         return self._session.get_json(
             f"{self._meter(meter_id)}/readings",
             window_params(window),
-            read=lambda body: parse.parse_readings(body, f"readings of meter {meter_id}"),
+            read=read,
+            reuse=lambda found: not self._may_fill(window, is_empty=not found),
+            anew=anew,
         )
 
     def is_readings_cached(self, meter_id: str, window: Window) -> bool:
@@ -152,7 +218,7 @@ class CloudClient:
         return self._session.get_json(
             f"{self._meter(meter_id)}/location",
             read=parse.parse_timezone,
-            reuse=lambda body: parse.parse_timezone(body) is not None,
+            reuse=lambda name: name is not None,
         )
 
     def is_timezone_cached(self, meter_id: str) -> bool:
@@ -186,6 +252,15 @@ class CloudClient:
         params = {"granularity": granularity, **window_params(window), "meter_type": meter_type}
         return f"{self._root}/aggregate/usage", params
 
+    def _may_fill(self, window: Window, *, is_empty: bool) -> bool:
+        """True where more readings of a window may still reach the cloud."""
+        span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+        return bool(span_gaps(*span, is_empty=is_empty, now_s=self._session.clock.now()))
+
+    def _tell_left_out(self, rows: int, what: str) -> None:
+        if rows:
+            self._session.tell(RowsLeftOut(what, rows))
+
     def _meter(self, meter_id: str) -> str:
         return f"{self._root}/meter/{quote_segment(meter_id, 'meter')}"
 
@@ -198,6 +273,23 @@ def quote_segment(text: str, what: str) -> str:
     if text in ("", ".", ".."):
         raise NotFoundError(f"There is no {what} {text!r}.")
     return quote(text, safe="", errors="replace")
+
+
+def _asked(kind: str, meter_id: str, window: Window) -> str:
+    span = window_params(window)
+    return f"{kind} of meter {meter_id} from {span['start']} to {span['end']}"
+
+
+def _check_gateway(found: Mapping[str, GridSeries], gateway_id: str) -> None:
+    """CloudError where an answer about one gateway is about others only."""
+    if found and gateway_id not in found:
+        other = one_line(next(iter(found)), 80)
+        raise CloudError(f"grid readings of gateway {gateway_id}: the cloud answered for {other}.")
+
+
+def _has_every_email(premises: Sequence[Premise]) -> bool:
+    """False where a user's email is missing: the cloud is still filling its cache."""
+    return all(None not in (premise.emails or ()) for premise in premises)
 
 
 def window_params(window: Window) -> dict[str, str | int]:

@@ -79,4 +79,14 @@ class Warned:
     """One line for a person."""
 
 
-Event = CallDone | Retrying | QuotaWait | Warned
+@dataclass(frozen=True, slots=True)
+class RowsLeftOut:
+    """An answer held rows far outside the span it was asked for; they are not used."""
+
+    what: str
+    """What was asked."""
+    rows: int
+    """How many."""
+
+
+Event = CallDone | Retrying | QuotaWait | RowsLeftOut | Warned

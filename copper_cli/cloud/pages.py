@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
@@ -46,7 +46,7 @@ class ListReader:
         name: str,
         params: Mapping[str, str | int],
         read_rows: Callable[[list[parse.Row]], list[One]],
-        reuse: Callable[[Any], bool] = reuse_always,
+        reuse: Callable[[Sequence[One]], bool] = reuse_always,
     ) -> list[One]:
         """What is on every page of a bare array, each id once, in the cloud's order.
 
@@ -92,7 +92,7 @@ class ListReader:
         params: Mapping[str, str | int],
         offset: int,
         read_rows: Callable[[list[parse.Row]], list[One]],
-        reuse: Callable[[Any], bool],
+        reuse: Callable[[Sequence[One]], bool],
         is_probe: bool,
     ) -> tuple[parse.Page, list[One]] | None:
         """The page from a row on; None where a short page is known or found to be the last."""
@@ -114,8 +114,8 @@ class ListReader:
                 f"{self._root}/{name}",
                 asked,
                 read=read,
-                reuse=lambda body: reuse(body) and parse.parse_offset_page(body, name).unread == 0,
-                least_s=lambda body: 0 if body or not is_probe else END_KEPT_S,
+                reuse=lambda found: reuse(found[1]) and found[0].unread == 0,
+                least_s=lambda found: 0 if found[0].length or not is_probe else END_KEPT_S,
             )
         except (BadRequestError, NotFoundError):
             if not is_probe:
@@ -156,15 +156,14 @@ class ListReader:
             page = parse.parse_next_page(body, name, is_row)
             return page, read_rows(page.rows)
 
-        def reuse(body: Any) -> bool:
-            return parse.parse_next_page(body, name, is_row).unread == 0
-
         path = f"{self._root}/{name}"
         found: dict[str, Newest] = {}
         seen = {path}
         empty = unread = 0
         while True:
-            page, rows = self._session.get_json(path, read=read, reuse=reuse)
+            page, rows = self._session.get_json(
+                path, read=read, reuse=lambda found: found[0].unread == 0
+            )
             known = len(found)
             for row in rows:
                 before = found.get(subject(row))

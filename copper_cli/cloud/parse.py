@@ -15,9 +15,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from operator import lt
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
-from copper_cli.cloud.words import one_line
-from copper_cli.errors import AnswerError
+from copper_cli.errors import AnswerError, CloudError
 from copper_cli.records import (
     Aggregate,
     BulkReading,
@@ -34,6 +34,7 @@ from copper_cli.records import (
     SeriesKind,
     StateChange,
 )
+from copper_cli.text import one_line
 
 Number = int | float
 Row = dict[str, Any]
@@ -258,11 +259,6 @@ def _object(body: object, what: str) -> Row:
     return body
 
 
-def _rows(body: Row, field: str, what: str) -> list[Row]:
-    rows = body.get(field)
-    return [] if rows is None else parse_list(rows, f"the rows ({field}) of {what}")
-
-
 def _kind(value: object) -> str:
     if value is None:
         return "null"
@@ -311,12 +307,6 @@ def _emails(row: Row) -> tuple[str | None, ...]:
     if not isinstance(users, list):
         return ()
     return tuple(to_text(user.get("email")) or None for user in users if isinstance(user, dict))
-
-
-def has_every_email(body: object) -> bool:
-    """False where a user's email is missing: the cloud is still filling its cache."""
-    rows = body if isinstance(body, list) else []
-    return all(None not in _emails(row) for row in rows if isinstance(row, dict))
 
 
 def parse_meters(rows: Iterable[Row]) -> list[Meter]:
@@ -429,9 +419,14 @@ def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
     """The readings of each gateway as columns, ascending, each instant once (the last of equals).
 
     Readings without a gateway or a readable time are left out. About a microsecond a reading.
+    Raises CloudError where the answer is no list, or none of its rows can be read.
     """
     columns: dict[object, tuple[list[object], list[object], list[object]]] = {}
-    for row in parse_list(body, what):
+    if not isinstance(body, list):
+        raise _wrong_kind(body, "a list", what)
+    for row in body:
+        if type(row) is not dict:
+            continue
         name = row.get("gateway_id")
         if type(name) is not str:
             name = to_id(name)
@@ -441,11 +436,14 @@ def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
         found[0].append(row.get("hw_timestamp"))
         found[1].append(row.get("voltage"))
         found[2].append(row.get("frequency"))
-    return {
-        name: _grid_series(*found)
+    read = {
+        name: series
         for name, found in columns.items()
-        if isinstance(name, str) and name
+        if isinstance(name, str) and name and (series := _grid_series(*found)).times_us
     }
+    if body and not read:
+        raise CloudError(f"{what}: none of the {len(body)} readings that the cloud sent is one.")
+    return read
 
 
 def _grid_series(texts: list[object], voltage: list[object], frequency: list[object]) -> GridSeries:
@@ -466,10 +464,18 @@ def _grid_series(texts: list[object], voltage: list[object], frequency: list[obj
 # What one meter used
 
 
-def parse_readings(body: object, what: str) -> list[Reading]:
-    """Register readings, ascending by time."""
-    found = _each(_reading, _rows(_object(body, what), "results", what))
-    return sorted(found, key=lambda reading: reading.time_utc)
+def parse_readings(body: object, what: str, meter_id: str | None = None) -> list[Reading]:
+    """Register readings, ascending by time.
+
+    Raises CloudError where the answer has no list of them, none that can be read, or is to a
+    question about another meter.
+    """
+    found = _answer(body, what, meter_id)
+    rows = _listed(found, "results", what)
+    readings = _each(_reading, (row for row in rows if isinstance(row, dict)))
+    if rows and not readings:
+        raise CloudError(f"{what}: none of the {len(rows)} readings that the cloud sent is one.")
+    return sorted(readings, key=lambda reading: reading.time_utc)
 
 
 def _reading(row: Row) -> Reading | None:
@@ -510,28 +516,65 @@ def _fields(kind: SeriesKind) -> _SeriesFields:
     return _USAGE if kind == "usage" else _BASELINE
 
 
-def parse_series(body: object, kind: SeriesKind, what: str) -> Series:
+def parse_series(body: object, kind: SeriesKind, what: str, meter_id: str | None = None) -> Series:
     """Interval rows as columns, ascending, each instant once.
 
-    Of rows with the same instant the one with the most values stays, the first of equals.
-    Rows without a readable time are left out. About a microsecond a row.
+    Of rows with the same instant the one with the most values stays, the first of equals. A row
+    without a readable time is left out, and so is seen as absent. About a microsecond a row.
+
+    Raises CloudError where the answer has no list of rows, rows or amounts of which none can be
+    read, or is about another meter.
     """
     fields = _fields(kind)
-    found = _object(body, what)
-    times, rows = _timed(_rows(found, fields.rows, what))
+    found = _answer(body, what, meter_id)
+    total = to_number(found.get(fields.total))
+    if kind != "usage" and found.get(fields.rows) is None and total is None and not _said(found):
+        listed: list[Any] = []  # no baseline (yet): the cloud leaves it out
+    else:
+        listed = _listed(found, fields.rows, what)
+    times, rows = _timed([row for row in listed if type(row) is dict])
     if not all(map(lt, times, islice(times, 1, None))):
         times, rows = _in_order(times, rows, fields)
+    energy = _column(rows, fields.energy)
+    _check_readable(listed, rows, energy, fields, what)
     is_usage = kind == "usage"
     nothing = [None] * len(rows)
     return Series(
         times_s=times,
-        energy=_column(rows, fields.energy),
+        energy=energy,
         power=_column(rows, "power"),
         value=_column(rows, "value") if is_usage else nothing,
         actual=_column(rows, "actual") if is_usage else nothing,
-        sum_energy=to_number(found.get(fields.total)),
+        sum_energy=total,
         meter_type=to_text(found.get("meter_type")),
     )
+
+
+def _answer(body: object, what: str, meter_id: str | None) -> Row:
+    """The object in an answer about a meter. Raises CloudError for another meter's."""
+    found = _object(body, what)
+    answered = to_id(found.get("meter_id"))
+    if meter_id and answered is not None and unquote(answered) != unquote(meter_id):
+        raise CloudError(f"{what}: the cloud answered for {one_line(answered, 80)}.")
+    return found
+
+
+def _check_readable(
+    listed: list[Any],
+    rows: list[Row],
+    energy: list[Any],
+    fields: _SeriesFields,
+    what: str,
+) -> None:
+    """CloudError where rows should be readable and none is."""
+    if listed and not rows:
+        raise CloudError(f"{what}: none of the {len(listed)} rows that the cloud sent has a time.")
+    if rows and not any(amount is not None for amount in energy):
+        sent = [row[fields.energy] for row in rows if row.get(fields.energy) is not None]
+        if sent:
+            raise CloudError(
+                f"{what}: none of the {len(sent)} amounts that the cloud sent is a number."
+            )
 
 
 def _timed(rows: list[Row]) -> tuple[list[int], list[Row]]:
@@ -576,20 +619,6 @@ def _is_clean(column: list[Any]) -> bool:
         return bool(abs(sum(filter(None, column))) < _HUGE)  # one infinity spoils the sum
     except OverflowError:
         return False
-
-
-def is_settled(body: object, kind: SeriesKind, after_s: float) -> bool:
-    """False where a row later than `after_s` holds no amount: its bucket may still be filled."""
-    fields = _fields(kind)
-    rows = body.get(fields.rows) if isinstance(body, dict) else None
-    if not isinstance(rows, list):
-        return True
-    for row in rows:
-        if isinstance(row, dict) and row.get(fields.energy) is None:
-            time_s = to_epoch_s(row.get("time"))
-            if time_s is not None and time_s > after_s:
-                return False
-    return True
 
 
 # The app API

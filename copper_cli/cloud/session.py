@@ -37,7 +37,6 @@ from copper_cli.cloud.transport import (
     Answer,
     PassingError,
 )
-from copper_cli.cloud.words import one_line
 from copper_cli.config import Limit, Settings
 from copper_cli.errors import (
     AnswerError,
@@ -47,6 +46,7 @@ from copper_cli.errors import (
     NotFoundError,
     QuotaSpentError,
 )
+from copper_cli.text import one_line
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ SLICE_S = 1.0
 """Waits are cut so small, so that a cancelled session's threads end soon."""
 
 
-def reuse_always(body: Any) -> bool:
+def reuse_always(value: Any) -> bool:
     """Any answer may be used again as Cache-Control allows."""
     return True
 
@@ -75,8 +75,8 @@ class _Call(Generic[T]):
     kind: str
     what: str
     read: Callable[[Any], T]
-    reuse: Callable[[Any], bool]
-    least_s: Callable[[Any], float]
+    reuse: Callable[[T], bool]
+    least_s: Callable[[T], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,10 @@ class CloudSession:
         """
         self._cancelled.set()
 
+    def tell(self, event: Event) -> None:
+        """Have whoever watches this session hear of something."""
+        self._on_event(event)
+
     def is_cached(self, path: str, params: Mapping[str, str | int] | None = None) -> bool:
         """True if get_json would answer from the cache, without a call."""
         entry = self._cache.find(self._prepare(path, params).request)
@@ -188,13 +192,16 @@ class CloudSession:
         params: Mapping[str, str | int] | None = None,
         *,
         read: Callable[[Any], T] = as_it_is,
-        reuse: Callable[[Any], bool] = reuse_always,
-        least_s: Callable[[Any], float] = as_said,
+        reuse: Callable[[T], bool] = reuse_always,
+        least_s: Callable[[T], float] = as_said,
+        anew: bool = False,
     ) -> T:
         """What `read` makes of the JSON at a path of the API host, from the cache while fresh.
 
-        `reuse(body)` False: this answer must not be used again (an email or bucket to come).
-        `least_s(body)`: so long it may be used, also where its headers say less.
+        `reuse(value)` False: this answer must not be used again (an email or bucket to come).
+        `least_s(value)`: so long it may be used, also where its headers say less. `anew`: the
+        cloud is asked whatever the cache holds. What `read` refuses is not kept, and where it
+        refuses an answer that was kept, the cloud is asked.
 
         Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
         NotFoundError, other CloudError (after every retry that made sense), QuotaSpentError
@@ -202,7 +209,7 @@ class CloudSession:
         raises.
         """
         call = self._prepare(path, params, read, reuse, least_s)
-        entry = self._cache.find(call.request)
+        entry = None if anew else self._cache.find(call.request)
         if entry is not None and entry.fresh:
             kept = self._read_entry(call, entry)
             if kept is not None and kept.reusable:
@@ -225,8 +232,8 @@ class CloudSession:
         path: str,
         params: Mapping[str, str | int] | None,
         read: Callable[[Any], T] = as_it_is,
-        reuse: Callable[[Any], bool] = reuse_always,
-        least_s: Callable[[Any], float] = as_said,
+        reuse: Callable[[T], bool] = reuse_always,
+        least_s: Callable[[T], float] = as_said,
     ) -> _Call[T]:
         if not path.startswith("/"):
             raise CloudError(f"{one_line(path)!r} is no path of {self._host}.")
@@ -248,12 +255,14 @@ class CloudSession:
         """PassingError where the body is no JSON; what `read` raises."""
         with self._reading:
             found = transport.parse_json(body, self._host)
-            return _Read(call.read(found), call.reuse(found), call.least_s(found))
+            value = call.read(found)
+            return _Read(value, call.reuse(value), call.least_s(value))
 
     def _read_entry(self, call: _Call[T], entry: Entry) -> _Read[T] | None:
+        """None where it cannot be read, or what an earlier version believed is not believed now."""
         try:
             return self._read(call, entry.body)
-        except (PassingError, AnswerError):  # an older version kept what it could not read
+        except (PassingError, CloudError):
             return None
 
     def _ask(self, call: _Call[T], entry: Entry | None) -> tuple[Answer, _Read[T]]:
@@ -326,9 +335,16 @@ class CloudSession:
             try:
                 return self._read(call, answer.body)
             except AnswerError as error:
-                said = transport.hide(error.said, [token.value, *self._tokens.secrets()])
+                said = self._hide(error.said, token)
                 raise AnswerError(error.claim, one_line(said)) from None
+            except CloudError as error:
+                error.args = (self._hide(str(error), token),)  # it may name what the cloud named
+                raise
         raise self._failure(call, answer, token)
+
+    def _hide(self, text: str, token: Token) -> str:
+        """What the cloud said, without the secrets that it may repeat."""
+        return transport.hide(text, [token.value, *self._tokens.secrets()])
 
     def _failure(self, call: _Call[T], answer: Answer, token: Token) -> Exception:
         status = answer.status

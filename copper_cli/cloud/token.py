@@ -26,9 +26,9 @@ from copper_cli.cloud.events import CallDone, Clock, Event, Retrying, SystemCloc
 from copper_cli.cloud.files import digest, make_folder, write_private
 from copper_cli.cloud.parse import TokenAnswer, parse_token
 from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
-from copper_cli.cloud.words import one_line
 from copper_cli.config import Settings, is_loopback
 from copper_cli.errors import CloudError, CopperError, CredentialsError, LocalError, UsageError
+from copper_cli.text import one_line
 
 AUDIENCE = "https://api.copperlabs.com"
 """Stays this string whatever the host."""

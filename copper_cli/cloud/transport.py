@@ -23,8 +23,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from copper_cli.cloud.parse import parse_error_text
-from copper_cli.cloud.words import one_line
 from copper_cli.errors import CloudError
+from copper_cli.text import one_line
 
 MAX_TRIES = 5
 MAX_REFUSALS = 30

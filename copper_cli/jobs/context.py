@@ -102,6 +102,8 @@ class Output:
     """Per-meter and per-gateway files, with their manifest."""
     overwrite: bool = False
     """Replace files that answer another question."""
+    recheck: bool = False
+    """Ask again for all that is null, absent or empty."""
     raw_cells: bool = False
     """Leave cells that a spreadsheet would run as they are."""
     lock_wait_s: float = 0.0

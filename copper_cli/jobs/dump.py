@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from copper_cli.filling import Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import Zoneless, Zones, with_zone
@@ -24,10 +25,12 @@ from copper_cli.jobs.interval import (
     judge_series,
     open_draft,
     plan_downloads,
+    renew_file,
     series_file,
+    survey,
 )
 from copper_cli.jobs.outcome import Outcome, summarise
-from copper_cli.plan import SeriesPlan, plan_series
+from copper_cli.plan import plan_series
 from copper_cli.records import Meter
 from copper_cli.series import clip_series, sum_rows
 from copper_cli.table import Column, Table
@@ -44,6 +47,8 @@ _COLUMNS = (
     Column("Meters", "meters"),
     Column("Rows", "rows"),
     Column("To Come", "to_come"),
+    Column("Late", "late", hidden=True),
+    Column("Missing", "missing", hidden=True),
 )
 _SUMMARY_COLUMNS = (
     Column("ID", "id"),
@@ -63,7 +68,7 @@ class DumpRequest:
     finish: date
     """Last local day, included."""
     granularity: str
-    """One of plan.GRANULARITIES."""
+    """One of buckets.GRANULARITIES."""
     zone: ZoneInfo | None
     """Forced for all meters; None: each meter's own."""
     layout: Layout
@@ -131,8 +136,7 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     by_day: dict[date, list[tuple[_DayFile, Outcome]]] = defaultdict(list)
     files = [file for one in planned for file in one.files]
     for file, outcome in zip(files, outcomes, strict=True):
-        if outcome.state in ("fetched", "kept"):
-            by_day[file.day].append((file, outcome))
+        by_day[file.day].append((file, outcome))
     context.progress.start("days", len(request.days()), "adding up")
     for day in request.days():
         text = "".join(render_csv(_summary(by_day[day]), raw_cells=output.raw_cells))
@@ -209,10 +213,11 @@ def _lost_days(planned: Zoneless, file_name: str, days: Sequence[_Day]) -> _Mete
 
 
 def _fetch_whole(
-    context: Context, whole: SeriesRequest, planned: Planned, folder: Folder
+    context: Context, whole: SeriesRequest, planned: Planned, folder: Folder, anew: bool
 ) -> MeterSeries:
     """The whole range: one call costs no more than one for the days that are missing."""
-    return fetch_meter(context, whole, planned, open_draft(context, folder.path, whole, planned))
+    draft = open_draft(context, folder.path, whole, planned)
+    return fetch_meter(context, whole, planned, draft, anew=anew)
 
 
 def _day_file(
@@ -225,33 +230,41 @@ def _day_file(
     )
     if not plan.windows:
         return None
+    day = replace(planned, plan=plan)
     part = Part(
         name=f"{one.day}/{file_name}",
         question=one.question,
         render=lambda got: render_series(
-            series_file(_slice(got, plan), asked), asked.layout, raw_cells=raw_cells
+            series_file(_slice(got, day), asked), asked.layout, raw_cells=raw_cells
         ),
-        judge=lambda got: judge_series(context, _slice(got, plan)),
+        judge=lambda got: judge_series(context, _slice(got, day)),
+        renew=lambda path, got: renew_file(asked, path, _slice(got, day)),
     )
     return _DayFile(one.day, meter, part)
 
 
-def _slice(got: MeterSeries, plan: SeriesPlan) -> MeterSeries:
+def _slice(got: MeterSeries, day: Planned) -> MeterSeries:
     """The rows of one day, both midnights, with the sum of those after the first."""
-    rows = clip_series(got.series, plan.start_s, plan.end_s)
-    rows = replace(rows, sum_energy=sum_rows(rows, plan.start_s))
-    return replace(got, planned=replace(got.planned, plan=plan), series=rows)
+    if got.planned is day:
+        return got  # cut already
+    rows = clip_series(got.series, day.plan.start_s, day.plan.end_s)
+    rows = replace(rows, sum_energy=sum_rows(rows, day.plan.start_s))
+    return MeterSeries(day, rows, None, survey(day, rows))
 
 
 def _summary(found: Sequence[tuple[_DayFile, Outcome]]) -> Table:
-    rows = [(f.meter.id, f.meter.type, o.sum_energy) for f, o in found]
+    rows = [(f.meter.id, f.meter.type, o.sum_energy) for f, o in found if o.file]
     return Table("Meter usage", _SUMMARY_COLUMNS, rows)
 
 
 def _row(day: date, found: Sequence[tuple[_DayFile, Outcome]]) -> tuple[Any, ...]:
+    done = [outcome for _, outcome in found if outcome.file]
+    unfilled = sum((outcome.unfilled for _, outcome in found), Unfilled())
     return (
         day.isoformat(),
-        len(found),
-        sum(o.rows for _, o in found),
-        sum(o.to_come for _, o in found),
+        len(done),
+        sum(outcome.rows for outcome in done),
+        unfilled.to_come,
+        unfilled.late,
+        unfilled.missing,
     )

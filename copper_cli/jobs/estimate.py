@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.folder import FileJob, judge_part, start_check
+from copper_cli.jobs.folder import FileJob, is_answered, judge_part, start_check
 from copper_cli.jobs.outcome import Cost, quota_left
 from copper_cli.table import Column, Table
 from copper_cli.write.manifest import Folder
@@ -46,17 +46,21 @@ def estimate_files(
     folder = Folder.look(output.folder)
     total, kept, done = zones, 0, 0
     for job in jobs:
-        is_done = True
+        if job.known is not None:
+            continue
+        is_done, anew = True, False
         for part in job.parts:
-            _, entry = judge_part(context, folder, part, overwrite=output.overwrite)
-            is_done = is_done and entry is not None
+            verdict, entry = judge_part(context, folder, part, output)
+            if entry is None:
+                is_done, anew = False, anew or is_answered(verdict)
             context.progress.advance()
         # To look for ten thousand answers takes 3 s; what is done needs none.
-        cost = job.cost(not is_done)
+        cost = job.cost(not is_done and not anew)
         kept += cost.calls if is_done else cost.drafted
         done += is_done
         total += cost
-    return Estimate(total, kept, done, len(jobs) - done)
+    asked = sum(job.known is None for job in jobs)
+    return Estimate(total, kept, done, asked - done)
 
 
 def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) -> Table:

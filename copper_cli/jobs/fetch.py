@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 
+from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.cloud.spans import Attempt
+from copper_cli.errors import CloudError
+from copper_cli.filling import TO_COME_S, GapFinder, may_change
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
 from copper_cli.jobs.parts import Measure, ask_part
-from copper_cli.plan import BUCKET_S, DAY_S, MAX_ROWS, SeriesPlan, bucket_s
-from copper_cli.records import LATE_S, AnySeries, Kept, Series, SeriesKind, Window
+from copper_cli.plan import MAX_ROWS, SeriesPlan
+from copper_cli.records import AnySeries, Kept, Series, SeriesKind, Window
 from copper_cli.series import (
     EMPTY,
     clip_series,
@@ -35,6 +39,7 @@ class _Question:
     kind: SeriesKind
     granularity: str
     draft: Draft
+    anew: bool = False
 
     def recall(self, rest: Window) -> Kept | None:
         """What is known from before of an answer to a call from the same instant on."""
@@ -44,8 +49,9 @@ class _Question:
     def note(self, part: Window, answer: Series, now_s: float) -> Kept:
         """Have an answer kept; for a later run too, where nothing in it can still change."""
         start_s, end_s = _seconds(part.start_utc), _seconds(part.end_utc)
-        is_whole = list(answer.times_s[-1:]) == [end_s] and None not in answer.energy[1:]
-        settled = is_whole or end_s <= now_s - LATE_S
+        finder = GapFinder(start_s, self.granularity)
+        finder.feed(answer.times_s, answer.energy)
+        settled = not may_change(finder.end(end_s), now_s)
         return self.draft.add(self.kind, start_s, end_s, answer, settled=settled)
 
 
@@ -55,15 +61,18 @@ def fetch_series(
     kind: SeriesKind,
     plan: SeriesPlan,
     draft: Draft | None = None,
+    *,
+    anew: bool = False,
 ) -> AnySeries:
     """The rows of a whole plan, whatever span the cloud allows a call.
 
     A window refused with 400 is asked in smaller parts; an answer that ends before its window
     (and before now) is continued until a call brings no later row. Answers in `draft` are not
     asked for again, and those of this run are added to it. More rows than one call may bring
-    are read from there when they are wanted. Raises what the cloud raises.
+    are read from there when they are wanted. `anew`: whatever the cache holds. Raises what the
+    cloud raises.
     """
-    question = _Question(meter_id, kind, plan.granularity, draft or Draft())
+    question = _Question(meter_id, kind, plan.granularity, draft or Draft(), anew)
     windows = [_fetch_window(context, question, window) for window in plan.windows]
     if not windows:
         return EMPTY
@@ -72,6 +81,24 @@ def fetch_series(
         return stitch_series(parts, plan.start_s, plan.end_s)
     answers = [merge_series([part.load() for part in found]) for found in windows]
     return join_windows(plan, answers, _fetch_beyond(context, question, plan, answers[-1]))
+
+
+def fetch_sum(context: Context, meter_id: str, plan: SeriesPlan) -> float:
+    """What a meter used over a plan: the cloud's own sum, else that of its rows; 0 without any.
+
+    Raises CloudError where the cloud gives rows of which one is unknown, and no sum; and what
+    the cloud raises.
+    """
+    series = clip_series(fetch_series(context, meter_id, "usage", plan), plan.start_s, plan.end_s)
+    if series.sum_energy is not None:
+        return series.sum_energy
+    first = bisect_right(series.times_s, plan.start_s)
+    if all(energy is None for energy in series.energy[first:]):
+        return 0.0
+    total = sum_rows(series, plan.start_s)
+    if total is None:
+        raise CloudError(f"usage of meter {meter_id}: the cloud gives no sum, and not every row.")
+    return total
 
 
 def recall_rows(
@@ -207,7 +234,7 @@ def _is_cut(answer: Series, lengths: list[int], now_s: float) -> bool:
     Not where its next row may just have come in; but that does not happen at the same length
     as before again and again.
     """
-    is_old = answer.times_s[-1] < now_s - LATE_S
+    is_old = answer.times_s[-1] < now_s - TO_COME_S
     return is_old or lengths[-1:] == [len(answer.times_s)]
 
 
@@ -260,7 +287,7 @@ def _ask(context: Context, question: _Question, window: Window) -> Series:
     # A second call: what the first brought must not be lost, nor held beside what now comes.
     question.draft.save()
     return context.client.fetch_series(
-        question.meter_id, question.kind, window, question.granularity
+        question.meter_id, question.kind, window, question.granularity, anew=question.anew
     )
 
 

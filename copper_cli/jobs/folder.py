@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from copper_cli.errors import (
     QuotaSpentError,
     UsageError,
 )
+from copper_cli.filling import FINAL_S, TO_COME_S, Unfilled, count_unfilled, open_gaps
 from copper_cli.jobs.context import FINISHING, Context, Output
 from copper_cli.jobs.interrupt import Interruption, catch_interrupt
 from copper_cli.jobs.outcome import Cost, Outcome
 from copper_cli.jobs.parallel import run_parallel
 from copper_cli.records import Window
 from copper_cli.write.draft import discard_draft, draft_name, draft_path, find_drafts
-from copper_cli.write.manifest import Entry, Folder, Question, Verdict
+from copper_cli.write.manifest import Entry, Folder, Question, State, Verdict
 
 _REFUSALS_IN_A_ROW = 3
 """So many meters refused for want of permission, and the job is hopeless."""
@@ -40,7 +42,10 @@ class Part:
     render: Callable[[Any], Iterable[str]]
     """Turns what was fetched into CSV text."""
     judge: Callable[[Any], Outcome]
-    """Says whether it is empty, how many rows it has, what is to come."""
+    """Says whether it is empty, how many rows it has, what is unfilled."""
+    renew: Callable[[Path, Any], Any] | None = None
+    """Puts what was fetched over the file that answered the question before; None: it replaces
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,27 @@ class FileJob:
     """Meter or gateway id."""
     windows: Sequence[Window]
     """What is asked for, as the manifest tells it."""
-    fetch: Callable[[Folder], Any]
-    """Asks the cloud; runs in any thread. The folder holds what earlier runs wrote."""
+    fetch: Callable[[Folder, bool], Any]
+    """Asks the cloud; runs in any thread. The folder holds what earlier runs wrote. True: asks
+    anew for what it had no amount for, whatever the cache holds."""
     cost: Callable[[bool], Cost]
     """What that would cost; no call is made. True: look how much of it the cache holds."""
     parts: Sequence[Part]
     """The files, mostly one."""
     draft: str | None = None
     """Name of the file whose draft keeps what is fetched until the files are whole."""
+    known: Outcome | None = None
+    """What became of it, where that is known without asking; None: it is to be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A job that is to be done, and the parts that are."""
+
+    job: FileJob
+    parts: list[Part]
+    anew: bool
+    """It was answered before, and asking again may bring more."""
 
 
 def download_files(
@@ -80,7 +98,7 @@ def download_files(
         Folder.open(output.folder, wait_s=output.lock_wait_s) as folder,
     ):
         download = _Download(context, folder, interruption)
-        pending = download.find_pending(jobs, overwrite=output.overwrite)
+        pending = download.find_pending(jobs, output)
         context.progress.start(noun, len(pending))
         download.run(pending)
         download.end(sum(len(job.parts) for job in jobs))
@@ -93,7 +111,7 @@ def failed_job(subject: str, files: Iterable[tuple[str, Question]], error: Coppe
     Files that earlier runs wrote for the same questions are kept.
     """
 
-    def fetch(folder: Folder) -> Any:
+    def fetch(folder: Folder, anew: bool) -> Any:
         raise error
 
     def never(got: Any) -> Any:
@@ -120,34 +138,60 @@ class _Download:
         self._ending: CopperError | None = None
         self._refused = 0
 
-    def find_pending(
-        self, jobs: Sequence[FileJob], *, overwrite: bool
-    ) -> list[tuple[FileJob, list[Part]]]:
+    def find_pending(self, jobs: Sequence[FileJob], output: Output) -> list[_Pending]:
         """The jobs with the parts that are not yet there; those that failed before come last."""
         pending = []
         drafts = find_drafts(self._folder.path)
         for job in jobs:
-            parts = []
+            parts, anew = [], False
             for part in job.parts:
-                kept = _keep(self._context, self._folder, job, part, overwrite)
+                kept = self._known(job, part, output)
                 self._context.progress.advance()
-                if kept is None:
-                    parts.append(part)
-                else:
+                if isinstance(kept, Outcome):
                     self.outcomes[part.name] = kept
+                else:
+                    parts.append(part)
+                    anew = anew or is_answered(kept)
             if parts:
-                pending.append((job, parts))
+                pending.append(_Pending(job, parts, anew))
             elif drafts and job.draft and draft_name(job.draft) in drafts:
                 self._discard_draft(job)  # a run was killed between its last file and this
         # Else three meters without permission would keep every run from those behind them.
         return sorted(pending, key=self._has_failed)
 
-    def run(self, pending: Sequence[tuple[FileJob, list[Part]]]) -> None:
+    def _known(self, job: FileJob, part: Part, output: Output) -> Outcome | Verdict:
+        """The outcome of a part that needs no call; else what a run finds under its name.
+
+        Raises UsageError for a file that must not be replaced.
+        """
+        verdict, entry = judge_part(self._context, self._folder, part, output)
+        if job.known is not None:
+            return self._note_known(part, job.known)
+        if verdict == "changed":
+            self._context.progress.say(f"{part.name} is not as it was written; fetching it anew.")
+        if verdict == "missing":
+            self._context.progress.say(
+                f"{part.name} is gone from {self._folder.path}; fetching it anew."
+            )
+        return verdict if entry is None else _kept(self._context, job.subject, part, entry)
+
+    def _note_known(self, part: Part, known: Outcome) -> Outcome:
+        """Have the manifest say what needs no call; a file that is there stays."""
+        before = self._folder.state_of(part.name)
+        if before is not None and _has_file(self._folder, part) and known.state == "empty":
+            return _kept(self._context, known.subject, part, before)
+        state: State = "failed" if known.state == "failed" else "empty"
+        entry = Entry(part.question, known.subject, state, reason=known.reason)
+        if before is None or replace(before, sha256=None) != entry:
+            self._folder.record(part.name, entry)
+        return known
+
+    def run(self, pending: Sequence[_Pending]) -> None:
         """Fetch and write, until all is done or something ends it."""
         results = run_parallel(pending, self._fetch, self._context.jobs, self._is_stopping)
         try:
-            for (job, parts), result in results:
-                self._take(job, parts, result)
+            for one, result in results:
+                self._take(one, result)
         except KeyboardInterrupt:
             raise  # the second Ctrl-C waits for nothing
         except BaseException:
@@ -168,8 +212,9 @@ class _Download:
             raise self._ending
         raise KeyboardInterrupt
 
-    def _take(self, job: FileJob, parts: Sequence[Part], result: Callable[[], _Counted]) -> None:
+    def _take(self, one: _Pending, result: Callable[[], _Counted]) -> None:
         """Write what a job brought, or note why it ended."""
+        job = one.job
         try:
             fetched = self._settle(result)
         except CancelledError:
@@ -177,8 +222,8 @@ class _Download:
         except QuotaSpentError as error:
             self._ending = error
             return
-        for part in parts:
-            self.outcomes[part.name] = _finish(self._folder, job, part, fetched)
+        for part in one.parts:
+            self.outcomes[part.name] = _finish(self._context, self._folder, job, part, fetched)
         if isinstance(fetched, _Counted):
             self._discard_draft(job)
         self._context.progress.advance()
@@ -187,18 +232,19 @@ class _Download:
         if job.draft is not None:
             discard_draft(draft_path(self._folder.path, job.draft))
 
-    def _has_failed(self, item: tuple[FileJob, list[Part]]) -> bool:
+    def _has_failed(self, one: _Pending) -> bool:
         """True where an earlier run tried in vain."""
-        entries = [self._folder.state_of(part.name) for part in item[1]]
+        entries = [self._folder.state_of(part.name) for part in one.parts]
         return any(entry is not None and entry.state == "failed" for entry in entries)
 
     def _is_stopping(self) -> bool:
         return self._interruption.requested or self._ending is not None
 
-    def _fetch(self, item: tuple[FileJob, list[Part]]) -> _Counted:
+    def _fetch(self, one: _Pending) -> _Counted:
+        asked_utc = self._context.now_utc()
         before = self._context.counter.calls()
-        got = item[0].fetch(self._folder)
-        return _Counted(got, self._context.counter.calls() - before)
+        got = one.job.fetch(self._folder, one.anew)
+        return _Counted(got, self._context.counter.calls() - before, asked_utc)
 
     def _settle(self, result: Callable[[], _Counted]) -> _Counted | _Failed:
         try:
@@ -217,54 +263,49 @@ class _Download:
         return fetched
 
 
-def _keep(
-    context: Context, folder: Folder, job: FileJob, part: Part, overwrite: bool
-) -> Outcome | None:
-    """The outcome of a job that needs no call; None where it is to be done.
-
-    Raises UsageError for a file that must not be replaced.
-    """
-    verdict, entry = judge_part(context, folder, part, overwrite=overwrite)
-    if verdict == "changed":
-        context.progress.say(f"{part.name} is not as it was written; fetching it anew.")
-    if verdict == "missing":
-        context.progress.say(f"{part.name} is gone from {folder.path}; fetching it anew.")
-    if entry is None:
-        return None
-    return Outcome(
-        job.subject,
-        "empty" if entry.state == "empty" else "kept",
-        file=part.name if entry.sha256 else None,
-        rows=entry.rows,
-        to_come=entry.to_come,
-        sum_energy=entry.facts.get("sum_energy"),
-    )
+def is_answered(verdict: Verdict) -> bool:
+    """True where the question was answered before, and is asked again for what may have come."""
+    return verdict in ("complete", "to come")
 
 
 def judge_part(
-    context: Context, folder: Folder, part: Part, *, overwrite: bool
+    context: Context, folder: Folder, part: Part, output: Output
 ) -> tuple[Verdict, Entry | None]:
-    """What lies under a part's name, and its entry where asking again could bring nothing new.
+    """What lies under a part's name, and its entry where it need not be asked for.
 
     Raises UsageError for a file that must not be replaced.
     """
     verdict = folder.check(part.name, part.question)
-    if verdict in ("other question", "stranger") and not overwrite:
+    if verdict in ("other question", "stranger") and not output.overwrite:
         raise UsageError(folder.refuse_message(part.name, part.question))
-    if verdict not in ("complete", "to come"):
-        return verdict, None
     entry = folder.state_of(part.name)
-    if entry is None or entry.first_to_come is None:
-        return verdict, entry
-    return verdict, entry if entry.first_to_come.timestamp() > context.now() else None
+    if entry is None or not is_answered(verdict):
+        return verdict, None
+    is_open = entry.is_due(context.now()) or (output.recheck and not entry.is_whole())
+    return verdict, None if is_open else entry
+
+
+def _kept(context: Context, subject: str, part: Part, entry: Entry) -> Outcome:
+    """The outcome of a part that an earlier run has done."""
+    has_file = entry.sha256 is not None
+    return Outcome(
+        subject,
+        "kept" if has_file else "empty" if entry.state == "empty" else "to come",
+        file=part.name if has_file else None,
+        rows=entry.rows,
+        unfilled=Unfilled() if entry.state == "empty" else entry.unfilled_at(context.now()),
+        sum_energy=entry.facts.get("sum_energy"),
+        reason=entry.reason if entry.state == "empty" else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """What was fetched and what it cost."""
+    """What was fetched, what it cost, and when it was asked for."""
 
     got: Any
     calls: int
+    asked_utc: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,26 +315,61 @@ class _Failed:
     error: CopperError
 
 
-def _finish(folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Failed) -> Outcome:
+def _finish(
+    context: Context, folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Failed
+) -> Outcome:
     """Write what came, or note what failed."""
     entry = Entry(part.question, job.subject, "failed", windows=tuple(job.windows))
     if isinstance(fetched, _Failed):
         folder.record(part.name, replace(entry, reason=str(fetched.error)))
         error = fetched.error
         return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
-    outcome = part.judge(fetched.got)
-    first = outcome.first_to_come
-    first_utc = None if first is None else datetime.fromtimestamp(first, UTC)
-    entry = replace(entry, calls=fetched.calls, first_to_come=first_utc)
+    got, has_file = fetched.got, _has_file(folder, part)
+    if part.renew is not None and has_file:
+        got = part.renew(folder.path / part.name, got)
+    outcome = part.judge(got)
+    before = folder.state_of(part.name)
+    if part.renew is None and has_file and before and outcome.rows < before.rows:
+        context.progress.say(
+            f"{job.subject}: the cloud now has {outcome.rows} of {before.rows} rows; {part.name} "
+            "stays as it is."
+        )
+        return _kept(context, job.subject, part, before)
+    entry = replace(entry, **_account(outcome, context.now()), calls=fetched.calls)
+    entry = replace(entry, asked_utc=fetched.asked_utc.replace(microsecond=0))
+    outcome = replace(outcome, unfilled=entry.unfilled)
     if outcome.state == "empty":
-        folder.record(part.name, replace(entry, state="empty"))
+        folder.record(part.name, entry)
+        return replace(outcome, unfilled=Unfilled())
+    if outcome.state == "to come":
+        folder.record(part.name, entry)
         return outcome
-    written = replace(
-        entry,
-        state="fetched" if first is None else "to come",
-        rows=outcome.rows - outcome.to_come,
-        to_come=outcome.to_come,
-        facts={} if outcome.sum_energy is None else {"sum_energy": outcome.sum_energy},
-    )
-    folder.write(part.name, part.render(fetched.got), written)
+    folder.write(part.name, part.render(got), entry)
     return replace(outcome, file=part.name)
+
+
+def _account(outcome: Outcome, now_s: float) -> dict[str, Any]:
+    """What the manifest says of an outcome."""
+    counted = count_unfilled(outcome.gaps, now_s)
+    youngest_s = max((gap.until_s for gap in outcome.gaps), default=-inf)
+    state: State = "fetched"
+    if outcome.state == "empty":
+        state = "empty"
+    elif youngest_s > now_s - TO_COME_S:
+        state = "to come"
+    elif youngest_s > now_s - FINAL_S:
+        state = "late"
+    return {
+        "state": state,
+        "rows": outcome.rows,
+        "unfilled": counted + outcome.unfilled,
+        "gaps": tuple(open_gaps(outcome.gaps, now_s)),
+        "facts": {} if outcome.sum_energy is None else {"sum_energy": outcome.sum_energy},
+    }
+
+
+def _has_file(folder: Folder, part: Part) -> bool:
+    """True where there is a file of ours, as it was written, that answers the same question."""
+    entry = folder.state_of(part.name)
+    verdict = folder.check(part.name, part.question)
+    return verdict in ("complete", "to come", "failed") and bool(entry and entry.sha256)

@@ -6,19 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from copper_cli.buckets import DAY_S
 from copper_cli.errors import CopperError, UsageError
+from copper_cli.filling import TO_COME_S
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone, tell_days_of_utc
 from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.outcome import Cost, Outcome, State, open_from, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, State, summarise, window_gaps
 from copper_cli.jobs.parallel import run_together
 from copper_cli.jobs.parts import Measure, ask_part
-from copper_cli.plan import DAY_S, MAX_ROWS, whole_days
-from copper_cli.records import LATE_S, Gateway, GridSeries, Premise, Window
+from copper_cli.plan import MAX_ROWS, whole_days
+from copper_cli.records import Gateway, GridSeries, Premise, Window
 from copper_cli.table import Column, Table
 from copper_cli.write.draft import GridDraft, discard_draft, draft_path
 from copper_cli.write.files import safe_name, short_digest
@@ -99,7 +100,7 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
     """
     before = context.session.calls_used
     sites = _sites(context, request)
-    answers = _Answers(context, request, sites, output.folder)
+    answers = _Answers(context, request, sites, output)
     question = request.question()
     jobs = [_job(context, answers, site, question, output) for site in sites]
     outcomes = download_files(context, output, jobs, "gateways")
@@ -119,7 +120,7 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
 def estimate_grid_readings(context: Context, request: GridRequest, output: Output) -> Table:
     """What download_grid_readings would cost beyond its lists; nothing is fetched or written."""
     sites = _sites(context, request)
-    answers = _Answers(context, request, sites, output.folder)
+    answers = _Answers(context, request, sites, output)
     question = request.question()
     jobs = [_job(context, answers, site, question, output) for site in sites]
     estimate = estimate_files(context, output, jobs)
@@ -151,12 +152,13 @@ class _Answers:
     """
 
     def __init__(
-        self, context: Context, request: GridRequest, sites: Sequence[_Site], folder: Path
+        self, context: Context, request: GridRequest, sites: Sequence[_Site], output: Output
     ) -> None:
         settings = context.session.settings
         self._whose = [settings.api_url, settings.enterprise_id, *map(str, astuple(request))]
         # By name too: one gateway's download must not take the place of the fleet's.
-        self.path = draft_path(folder, f"grid.{short_digest(self._whose)}")
+        self._anew = output.recheck
+        self.path = draft_path(output.folder, f"grid.{short_digest(self._whose)}")
         self._context = context
         self._request = request
         self._sites = sites
@@ -165,13 +167,16 @@ class _Answers:
         self._draft: GridDraft | None = None
         self._failure: CopperError | None = None
 
-    def of(self, site: _Site) -> _SiteReadings:
-        """The readings of one gateway. The first to ask has all of them fetched."""
+    def of(self, site: _Site, *, anew: bool) -> _SiteReadings:
+        """The readings of one gateway. The first to ask has all of them fetched.
+
+        `anew`: whatever the cache holds.
+        """
         if self._failure is not None:
             raise self._failure  # all gateways share the calls, and so their failure
         if self._draft is None:
             try:
-                self._draft = self._fetch()
+                self._draft = self._fetch(anew)
             except CopperError as failure:
                 self._failure = failure
                 raise
@@ -203,25 +208,29 @@ class _Answers:
     def _open_draft(self) -> GridDraft:
         return GridDraft(self.path, self._whose)
 
-    def _fetch(self) -> GridDraft:
+    def _fetch(self, anew: bool) -> GridDraft:
         draft = self._open_draft()
         rest = self._span()
         while rest.start_utc < rest.end_utc:
-            until_utc = _recall(draft, rest) or self._ask(draft, rest)
+            until_utc = _recall(draft, rest) or self._ask(draft, rest, anew)
             rest = Window(until_utc, rest.end_utc)
         return draft
 
-    def _ask(self, draft: GridDraft, rest: Window) -> datetime:
+    def _ask(self, draft: GridDraft, rest: Window, anew: bool) -> datetime:
         """Ask for as long a part as the cloud grants; until when it goes."""
         client, of = self._context.client, self._request
         ask = partial(
-            client.fetch_grid_readings, premise_id=of.premise_id, gateway_id=of.gateway_id
+            client.fetch_grid_readings,
+            premise_id=of.premise_id,
+            gateway_id=of.gateway_id,
+            anew=anew or self._anew,
         )
         with self._measure.attempt(self._context.spans, rest) as attempt:
             part, answer = ask_part(self._measure, attempt, rest, ask)
             attempt.grant()
         start_s, until_s = (int(t.timestamp()) for t in (part.start_utc, part.end_utc))
-        draft.add(start_s, until_s, answer, settled=until_s <= self._context.now() - LATE_S)
+        settled = not window_gaps(self._context, part, bool(answer))
+        draft.add(start_s, until_s, answer, settled=settled)
         return part.end_utc
 
     def _span(self) -> Window:
@@ -264,10 +273,11 @@ def _job(
     context: Context, answers: _Answers, site: _Site, question: Question, output: Output
 ) -> FileJob:
     def judge(found: _SiteReadings) -> Outcome:
-        first = open_from(context, site.window)
         rows = sum(len(piece.times_us) for piece in found.pieces())
-        state: State = "fetched" if rows else "empty"
-        return Outcome(site.gateway.id, state, rows=rows, first_to_come=first)
+        gaps = window_gaps(context, site.window, rows > 0)
+        is_young = site.window.end_utc.timestamp() > context.now() - TO_COME_S
+        state: State = "fetched" if rows else "to come" if is_young else "empty"
+        return Outcome(site.gateway.id, state, rows=rows, gaps=gaps)
 
     part = Part(
         name=safe_name(site.gateway.id, ".csv"),
@@ -280,7 +290,7 @@ def _job(
     return FileJob(
         subject=site.gateway.id,
         windows=[site.window],
-        fetch=lambda folder: answers.of(site),
+        fetch=lambda folder, anew: answers.of(site, anew=anew),
         cost=lambda look: Cost(0, 0),
         parts=[part],
     )

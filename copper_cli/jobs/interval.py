@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import LocalError, ZoneError
+from copper_cli.errors import CloudError, LocalError, ZoneError
+from copper_cli.filling import TO_COME_S, Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_series, recall_rows
 from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
 from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
-from copper_cli.jobs.outcome import Cost, Outcome, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, State, created_later, summarise
+from copper_cli.known import renew_series
 from copper_cli.plan import SeriesPlan, plan_series
-from copper_cli.records import LATE_S, AnySeries, LongSeries, Meter, SeriesKind
-from copper_cli.series import survey_series
+from copper_cli.records import AnySeries, LongSeries, Meter, Series, SeriesKind
+from copper_cli.series import Survey, survey_series
 from copper_cli.table import Column, Table
+from copper_cli.text import one_line
 from copper_cli.units import standard_unit
 from copper_cli.write.draft import Draft, draft_path
 from copper_cli.write.files import local_errors, safe_name
@@ -36,6 +39,9 @@ _COLUMNS = (
     Column("File", "file", hidden=True),
     Column("Rows", "rows", hidden=True),
     Column("To come", "to_come", hidden=True),
+    Column("Late", "late", hidden=True),
+    Column("Missing", "missing", hidden=True),
+    Column("Changed", "changed", hidden=True),
 )
 
 
@@ -50,7 +56,7 @@ class SeriesRequest:
     end: date
     """Local midnight of this day ends it."""
     granularity: str
-    """One of plan.GRANULARITIES."""
+    """One of buckets.GRANULARITIES."""
     zone: ZoneInfo | None = None
     """Forced for all meters; None: each meter's own."""
     meter_ids: tuple[str, ...] = ()
@@ -101,7 +107,13 @@ class Planned:
     zone: ZoneInfo
     """Where its days begin."""
     plan: SeriesPlan
-    """Its windows."""
+    """Its windows; none where it was created after the range."""
+
+    def known(self) -> Outcome | None:
+        """What becomes of it without a call; None where it is to be asked."""
+        if self.plan.windows:
+            return None
+        return Outcome(self.meter.id, "empty", reason=created_later(self.meter, self.zone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,10 @@ class MeterSeries:
     """Its rows."""
     baseline: AnySeries | None
     """Its baseline, where that was asked for."""
+    found: Survey
+    """What of its buckets is there."""
+    changed: int = 0
+    """Rows that hold other values than the file before."""
 
 
 def download_series(context: Context, request: SeriesRequest, output: Output) -> Table:
@@ -161,22 +177,22 @@ def plan_downloads(
             created_utc=meter.created_utc,
             step_days=request.step_days,
         )
-        if plan.windows:
-            planned.append(Planned(meter, zone, plan))
+        planned.append(Planned(meter, zone, plan))
     return planned, zones
 
 
 def fetch_meter(
-    context: Context, request: SeriesRequest, planned: Planned, draft: Draft
+    context: Context, request: SeriesRequest, planned: Planned, draft: Draft, *, anew: bool
 ) -> MeterSeries:
     """All rows of one meter, and its baseline where that is asked for.
 
     Answers in the draft are not asked for again, and those that come are noted there; where it
-    cannot be finished, they are kept for the next run.
+    cannot be finished, they are kept for the next run. `anew`: whatever the cache holds.
     """
+    meter = planned.meter
     try:
         series, *baselines = (
-            fetch_series(context, planned.meter.id, kind, planned.plan, draft)
+            fetch_series(context, meter.id, kind, planned.plan, draft, anew=anew)
             for kind in request.kinds()
         )
         if any(isinstance(one, LongSeries) for one in (series, *baselines)):
@@ -185,7 +201,39 @@ def fetch_meter(
         with suppress(LocalError):  # what ended it is what the user must hear
             draft.save()
         raise
-    return MeterSeries(planned, series, baselines[0] if baselines else None)
+    found = survey(planned, series)
+    _check_doubts(context, planned, series, found)
+    return MeterSeries(planned, series, baselines[0] if baselines else None, found)
+
+
+def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: Survey) -> None:
+    """Say what in an answer contradicts what else is known, and yet may be right.
+
+    Raises CloudError where nothing of it holds a value, long after its time, and its sum does.
+    """
+    meter = planned.meter
+    if found.sum_cloud and not found.has_values and not _is_young(context, planned):
+        raise CloudError(
+            f"{meter.id}: no row holds a value, though the cloud's own sum says "
+            f"{found.sum_cloud:.10g}."
+        )
+    if series.meter_type and meter.type and series.meter_type != meter.type:
+        context.progress.say(
+            f"{meter.id}: its rows are said to be of type {one_line(series.meter_type, 40)}, the "
+            f"meter list says {meter.type}."
+        )
+    if found.disagrees():
+        context.progress.say(
+            f"{meter.id}: its rows add up to {found.sum_rows:.10g}, the cloud's own sum says "
+            f"{found.sum_cloud:.10g}."
+        )
+
+
+def survey(planned: Planned, series: AnySeries) -> Survey:
+    """What of a meter's buckets is there."""
+    created = planned.meter.created_utc
+    created_s = None if created is None else created.timestamp()
+    return survey_series(series, planned.plan, created_s)
 
 
 def count_meter_calls(
@@ -244,12 +292,14 @@ def _job(
             series_file(got, request), request.layout, raw_cells=output.raw_cells
         ),
         judge=partial(judge_series, context),
+        renew=partial(renew_file, request),
     )
 
-    def fetch(folder: Folder) -> MeterSeries:
+    def fetch(folder: Folder, anew: bool) -> MeterSeries:
         draft = open_draft(context, folder.path, request, planned)
-        _recall_file(context, draft, folder, part, request, planned)
-        return fetch_meter(context, request, planned, draft)
+        if anew:
+            _recall_file(context, draft, folder, part, request, planned)
+        return fetch_meter(context, request, planned, draft, anew=anew)
 
     return FileJob(
         subject=planned.meter.id,
@@ -258,7 +308,46 @@ def _job(
         cost=partial(count_meter_calls, context, request, planned, output.folder),
         parts=[part],
         draft=part.name,
+        known=planned.known(),
     )
+
+
+def renew_file(request: SeriesRequest, path: Path, got: MeterSeries) -> MeterSeries:
+    """What was fetched over what the file at a path holds: nothing never replaces a value.
+
+    Raises LocalError.
+    """
+    zone = got.planned.zone.key
+    changed = 0
+    renewed: list[AnySeries] = []
+    for kind, series in zip(request.kinds(), (got.series, got.baseline), strict=False):
+        assert series is not None
+
+        def read_known(kind: SeriesKind = kind) -> Iterator[Series]:
+            with local_errors(path, "read"):
+                yield from read_series(path, request.layout, kind, zone)
+
+        found = renew_series(series, read_known)
+        changed += found.changed
+        renewed.append(_with_own_sum(got.planned, found.series) if found.kept else found.series)
+    series, *baselines = renewed
+    return MeterSeries(
+        got.planned,
+        series,
+        baselines[0] if baselines else None,
+        survey(got.planned, series),
+        changed,
+    )
+
+
+def _with_own_sum(planned: Planned, series: AnySeries) -> AnySeries:
+    """With the sum of its rows, where that is of more than the cloud's, which has lost some."""
+    found = survey(planned, series)
+    if found.sum_cloud is None and found.gaps:
+        return series
+    if found.sum_cloud is not None and abs(found.sum_rows) <= abs(found.sum_cloud):
+        return series
+    return replace(series, sum_energy=round(found.sum_rows, 9))
 
 
 def open_draft(context: Context, folder: Path, request: SeriesRequest, planned: Planned) -> Draft:
@@ -293,11 +382,11 @@ def _recall_file(
 ) -> None:
     """Have the filled rows of a file not asked for again that was written before others came."""
     entry = folder.state_of(part.name)
-    if folder.check(part.name, part.question) != "to come":
+    if entry is None or entry.sha256 is None or not entry.gaps:
         return
-    if entry is None or entry.first_to_come is None:
-        return
-    until_s = int(entry.first_to_come.timestamp()) - 1
+    if entry.unfilled.missing:
+        return  # from before the first gap that is known of
+    until_s = entry.gaps[0].after_s
     for kind in request.kinds():
         path = folder.path / part.name
         with local_errors(path, "read"):
@@ -306,22 +395,27 @@ def _recall_file(
 
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:
-    """Whether there is anything to write, and how much of it is still to come."""
-    meter_id, now_s = got.planned.meter.id, context.now()
-    found = survey_series(got.series, now_s - LATE_S)
-    first = found.first_to_come_s
-    if first is None and got.planned.plan.end_s > now_s:
-        first = int(now_s)  # a cloud that leaves out what is to come
+    """Whether there is anything to write, and which of its buckets are unfilled."""
+    meter_id, found = got.planned.meter.id, got.found
     if not found.has_values:
-        return Outcome(meter_id, "empty", first_to_come=first)
+        # That the cloud has nothing is believed when it has had the time to get something.
+        state: State = "to come" if _is_young(context, got.planned) else "empty"
+        return Outcome(meter_id, state, gaps=found.gaps)
+    # Where rows fall short of the sum nobody can tell which, or how many.
+    unfilled = Unfilled(missing=1) if found.falls_short() else Unfilled()
     return Outcome(
         meter_id,
         "fetched",
         rows=found.rows,
-        to_come=found.to_come,
-        first_to_come=first,
+        gaps=found.gaps,
+        unfilled=unfilled,
+        changed=got.changed,
         sum_energy=got.series.sum_energy,
     )
+
+
+def _is_young(context: Context, planned: Planned) -> bool:
+    return planned.plan.end_s > context.now() - TO_COME_S
 
 
 def _row(meter: Meter, outcome: Outcome) -> Sequence[object]:
@@ -332,5 +426,8 @@ def _row(meter: Meter, outcome: Outcome) -> Sequence[object]:
         standard_unit(meter.type) or meter.uom,
         outcome.file,
         outcome.rows,
-        outcome.to_come,
+        outcome.unfilled.to_come,
+        outcome.unfilled.late,
+        outcome.unfilled.missing,
+        outcome.changed,
     )

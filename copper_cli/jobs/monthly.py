@@ -15,7 +15,7 @@ from dateutil.relativedelta import relativedelta
 from copper_cli.errors import CopperError, QuotaSpentError, ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_series
+from copper_cli.jobs.fetch import count_calls, fetch_sum
 from copper_cli.jobs.fleet import (
     Zoneless,
     Zones,
@@ -154,7 +154,7 @@ def _per_meter_sums(
 
     def fetch(item: tuple[Meter, SeriesPlan]) -> float:
         meter, plan = item
-        return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
+        return fetch_sum(context, meter.id, plan)
 
     found, refused = ask_each(context, planned, fetch)
     refused += [(one.meter, one.error) for one in zoneless]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from copper_cli.config import limit_text
+from copper_cli.filling import Gap, Unfilled, span_gaps
 from copper_cli.jobs.context import Context
-from copper_cli.records import LATE_S, Window
+from copper_cli.records import Meter, Window
 
-State = Literal["fetched", "kept", "empty", "failed"]
+State = Literal["fetched", "kept", "to come", "empty", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +24,21 @@ class Outcome:
     subject: str
     """Its id."""
     state: State
-    """`kept`: an earlier run had fetched it."""
+    """`kept`: an earlier run had fetched it. `to come`: nothing of it is there yet."""
     file: str | None = None
     """Name of its file in the folder; None where there is none."""
     rows: int = 0
     """Rows in the file."""
-    to_come: int = 0
-    """Rows whose bucket is still to be filled."""
-    first_to_come: int | None = None
-    """From this instant on (seconds since 1970 UTC) asking again may bring more; None: never."""
+    gaps: Sequence[Gap] = ()
+    """Its buckets without an amount, as the cloud has just answered."""
+    unfilled: Unfilled = field(default_factory=Unfilled)
+    """How many they are, by what they are called now."""
+    changed: int = 0
+    """Rows that hold other values than the file before."""
     sum_energy: float | None = None
     """The cloud's sum over the range, in the standard unit."""
     reason: str | None = None
-    """Why it failed."""
+    """Why it failed, or is empty."""
     lasting: bool = False
     """Asking again would fail for the same reason."""
 
@@ -63,6 +67,7 @@ def summarise(
     """The facts of a whole download, as JSON shows them and the last lines say them."""
     # A meter that could not be had is said once, however many files it was to be.
     failed = Counter((o.subject, o.reason, o.lasting) for o in outcomes if o.state == "failed")
+    unfilled = sum((o.unfilled for o in outcomes), Unfilled())
     return {
         "noun": noun,
         "folder": str(folder),
@@ -70,7 +75,12 @@ def summarise(
         "done": sum(1 for o in outcomes if o.state in ("fetched", "kept")),
         "kept": sum(1 for o in outcomes if o.state == "kept"),
         "empty": sum(1 for o in outcomes if o.state == "empty"),
-        "to_come": sum(o.to_come for o in outcomes),
+        "waiting": sum(1 for o in outcomes if o.state == "to come"),
+        "to_come": unfilled.to_come,
+        "late": unfilled.late,
+        "missing": unfilled.missing,
+        "changed": sum(o.changed for o in outcomes),
+        "unfilled": _list_unfilled(outcomes),
         "failed": [
             tell_failure(i, r, lasting) | {"files": n} for (i, r, lasting), n in failed.items()
         ],
@@ -80,18 +90,32 @@ def summarise(
     }
 
 
+def _list_unfilled(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Whoever has late or missing buckets, the most first, over all its files."""
+    found: dict[str, Unfilled] = {}
+    for one in outcomes:
+        if one.unfilled.late or one.unfilled.missing:
+            found[one.subject] = found.get(one.subject, Unfilled()) + one.unfilled
+    ordered = sorted(found.items(), key=lambda item: -(item[1].late + item[1].missing))
+    return [{"id": i, "late": u.late, "missing": u.missing} for i, u in ordered]
+
+
 def tell_failure(subject: str, reason: str | None, lasting: bool) -> dict[str, Any]:
     """One failure as JSON shows it; `lasting` stands there only where it is true."""
     return {"id": subject, "reason": reason} | ({"lasting": True} if lasting else {})
 
 
-def open_from(context: Context, window: Window) -> int | None:
-    """From when on asking again may bring more: now, where the window has not ended long ago.
+def window_gaps(context: Context, window: Window, has_rows: bool) -> list[Gap]:
+    """What may still come of a window without buckets."""
+    span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+    return span_gaps(*span, is_empty=not has_rows, now_s=context.now())
 
-    What meters send may reach the cloud late.
-    """
-    now_s = context.now()
-    return int(now_s) if window.end_utc.timestamp() > now_s - LATE_S else None
+
+def created_later(meter: Meter, zone: ZoneInfo) -> str:
+    """Why there is nothing of a meter."""
+    created = meter.created_utc
+    day = f"{created.astimezone(zone):%Y-%m-%d}" if created else "later"
+    return f"created {day}, after the range"
 
 
 def quota_left(context: Context) -> dict[str, int]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from copper_cli.buckets import DAY_S
 from copper_cli.cloud.spans import Attempt, SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.plan import DAY_S
 from copper_cli.records import Window
 
 T = TypeVar("T")

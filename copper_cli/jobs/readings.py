@@ -13,7 +13,7 @@ from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
 from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
-from copper_cli.jobs.outcome import Cost, Outcome, open_from, summarise
+from copper_cli.jobs.outcome import Cost, Outcome, created_later, summarise, window_gaps
 from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import whole_days
 from copper_cli.records import Meter, Reading, Window
@@ -97,19 +97,19 @@ def _created(one: _Located | Zoneless) -> datetime | None:
     return created_utc.astimezone(one.zone)
 
 
-def fetch_readings(context: Context, meter: Meter, window: Window) -> list[Reading]:
+def fetch_readings(
+    context: Context, meter: Meter, window: Window, *, anew: bool = False
+) -> list[Reading]:
     """The readings from the window's start up to, not including, its end; sorted by time.
 
-    A window refused with 400 is asked in parts, as long as the cloud grants them. A meter created
-    later is not asked.
+    A window refused with 400 is asked in parts, as long as the cloud grants them. `anew`:
+    whatever the cache holds.
     """
-    if _is_younger(meter, window):
-        return []
     found: list[Reading] = []
     rest = window
     while rest.start_utc < window.end_utc:
         with _MEASURE.attempt(context.spans, rest) as attempt:
-            ask = partial(context.client.fetch_readings, meter.id)
+            ask = partial(context.client.fetch_readings, meter.id, anew=anew)
             part, answer = ask_part(_MEASURE, attempt, rest, ask)
             attempt.grant()
         found += _without_known(found, answer, part)
@@ -156,13 +156,11 @@ def _job(
     zone = planned.zone
     window = whole_days(request.start, request.end, zone)
 
-    def fetch(folder: Folder) -> list[Reading]:
-        found = fetch_readings(context, meter, window)
+    def fetch(folder: Folder, anew: bool) -> list[Reading]:
+        found = fetch_readings(context, meter, window, anew=anew)
         return found[-1:] if request.latest else found
 
     def cost(look: bool) -> Cost:
-        if _is_younger(meter, window):
-            return Cost(0, 0)
         parts = list(_MEASURE.plan(context.spans, window))
         is_cached = partial(context.client.is_readings_cached, meter.id)
         return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
@@ -179,7 +177,10 @@ def _job(
             raw_cells=output.raw_cells,
         ),
         judge=lambda found: Outcome(
-            meter.id, "fetched", rows=len(found), first_to_come=open_from(context, window)
+            meter.id, "fetched", rows=len(found), gaps=window_gaps(context, window, bool(found))
         ),
     )
-    return FileJob(meter.id, [window], fetch, cost, [part])
+    known = None
+    if _is_younger(meter, window):
+        known = Outcome(meter.id, "empty", reason=created_later(meter, zone))
+    return FileJob(meter.id, [window], fetch, cost, [part], known=known)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from copper_cli.errors import ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_series
+from copper_cli.jobs.fetch import count_calls, fetch_sum
 from copper_cli.jobs.fleet import Zoneless, Zones, ask_each, tell_zoneless
 from copper_cli.jobs.outcome import tell_failure
 from copper_cli.jobs.parallel import run_together
@@ -128,7 +128,7 @@ def _usage(
 
     def fetch(item: tuple[Meter, SeriesPlan]) -> float:
         meter, plan = item
-        return fetch_series(context, meter.id, "usage", plan).sum_energy or 0.0
+        return fetch_sum(context, meter.id, plan)
 
     usage, refused = ask_each(context, plans, fetch)
     return usage, [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]

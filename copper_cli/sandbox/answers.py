@@ -49,6 +49,17 @@ class ApiError(Exception):
         self.answer = answer_error(status, message, style, headers)
 
 
+class AuthError(Exception):
+    """A refused token or login: status, OAuth error word, sentence."""
+
+    def __init__(self, status: int, error: str, description: str) -> None:
+        super().__init__(description)
+        self.error = error
+        content = {"error": error, "error_description": description}
+        body = json.dumps(content, separators=(",", ":")).encode()
+        self.answer = Answer(status, body)
+
+
 def answer_error(
     status: int, message: str, style: str, headers: Mapping[str, str] | None = None
 ) -> Answer:

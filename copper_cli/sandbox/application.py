@@ -5,27 +5,34 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from hashlib import blake2b
-from html import escape
 from threading import Event
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import parse_etags
 from werkzeug.routing import Map, Rule
 
-from copper_cli.sandbox.answers import Answer, ApiError, Call, answer_error, answer_json
-from copper_cli.sandbox.auth import Api, AuthError, Grant, TokenDesk
+from copper_cli.sandbox.answers import (
+    Answer,
+    ApiError,
+    AuthError,
+    Call,
+    answer_error,
+    answer_json,
+)
+from copper_cli.sandbox.auth import Api, Grant, TokenDesk
 from copper_cli.sandbox.config import SandboxConfig
 from copper_cli.sandbox.endpoints import Endpoints, cut_rows
+from copper_cli.sandbox.exchange import Exchange
 from copper_cli.sandbox.faults import Fault, FaultBook
 from copper_cli.sandbox.fleet import Fleet
 from copper_cli.sandbox.journal import Journal, RequestRecord, hide_secrets
+from copper_cli.sandbox.logins import PAGE, AuthHost
 from copper_cli.sandbox.quota import Quota
 
 if TYPE_CHECKING:
@@ -38,27 +45,6 @@ GZIP_FROM = 500
 
 _PARTNER = f"{API_ROOT}/partner/<enterprise_id>"
 _APP = f"{API_ROOT}/app"
-
-
-@dataclass
-class Exchange:
-    """A request on its way through: what is known of it so far."""
-
-    request: Request
-    """The request."""
-    client_id: str | None = None
-    """Whose it is, once known."""
-    fault: Fault | None = None
-    """The fault that befalls it."""
-    is_token: bool = False
-    """Whether it is a token request or a login, not a call."""
-
-    @property
-    def target(self) -> str:
-        """`path?query` as it came: what a fault's pattern is searched in."""
-        environ = self.request.environ
-        raw = environ.get("REQUEST_URI") or self.request.full_path.rstrip("?")
-        return str(raw)
 
 
 class Application:
@@ -74,21 +60,25 @@ class Application:
         config: SandboxConfig,
         fleet: Fleet,
         clock: Callable[[], datetime],
+        token_clock: Callable[[], datetime],
         quota: Quota,
         quota_clock: Callable[[], float],
         faults: FaultBook,
         journal: Journal,
         stopped: Event,
+        tell: Callable[[str], None],
     ) -> None:
         self._config = config
         self._fleet = fleet
         self._clock = clock
+        self._token_clock = token_clock
         self._quota = quota
         self._quota_clock = quota_clock
         self._faults = faults
         self._journal = journal
         self._stopped = stopped
         self._desk = TokenDesk(config)
+        self._auth_host = AuthHost(self._desk, tell)
         self._endpoints = Endpoints(config, fleet)
         self._routes = self._make_routes()
 
@@ -116,20 +106,16 @@ class Application:
     def _answer(self, exchange: Exchange) -> Answer:
         try:
             return self._route(exchange)
-        except ApiError as error:
+        except (ApiError, AuthError) as error:
             return error.answer
-        except AuthError as error:
-            content = {"error": error.error, "error_description": str(error)}
-            return replace(answer_json(content), status=error.status)
 
     def _route(self, exchange: Exchange) -> Answer:
         request = exchange.request
-        if request.path == "/oauth/token":
-            return self._befall(exchange, lambda: self._exchange_token(exchange))
-        if request.path == "/authorize":
-            return self._befall(exchange, lambda: self._authorize(exchange))
-        if request.path == _APP and request.method == "GET":
-            return self._befall(exchange, lambda: _show_code(exchange))
+        handle = self._auth_host.find(request.path)
+        if handle is not None:
+            exchange.is_token = True
+            now_s = self._token_clock().timestamp()
+            return self._befall(exchange, lambda: handle(exchange, now_s))
         grant = self._check_token(request)
         exchange.client_id = grant.client_id
         now_s = self._quota_clock()
@@ -146,7 +132,8 @@ class Application:
         authorization = request.authorization
         token = authorization.token if authorization else None
         is_bearer = authorization is not None and authorization.type == "bearer"
-        grant = self._desk.check(token, self._now_s()) if token and is_bearer else None
+        now_s = self._token_clock().timestamp()
+        grant = self._desk.check(token, now_s) if token and is_bearer else None
         if grant is None:
             raise ApiError(401, "Unauthorized: bad or expired token", "json", _CHALLENGE)
         return grant
@@ -166,7 +153,7 @@ class Application:
         enterprise_id = values.pop("enterprise_id", self._config.enterprise_id)
         if grant.api != api or enterprise_id != self._config.enterprise_id:
             raise ApiError(403, "Forbidden: no permission for this resource", "text")
-        call = Call(grant.client_id, request.path, request.args, int(self._now_s()))
+        call = Call(grant.client_id, request.path, request.args, int(self._clock().timestamp()))
         answer: Answer = handle(call, **values)
         return self._make_conditional(request, answer, api)
 
@@ -211,33 +198,11 @@ class Application:
             self._desk.revoke(request.authorization.token)
         return answer_error(401, "Unauthorized: token revoked", "json", _CHALLENGE)
 
-    # ---- tokens
-
-    def _exchange_token(self, exchange: Exchange) -> Answer:
-        request, exchange.is_token = exchange.request, True
-        if request.method != "POST":
-            raise ApiError(405, "Method Not Allowed", "empty", {"Allow": "POST"})
-        fields = _read_fields(request)
-        content = self._desk.exchange(fields, self._now_s())
-        exchange.client_id = fields["client_id"]
-        return replace(answer_json(content), headers={"Cache-Control": "no-store"})
-
-    def _authorize(self, exchange: Exchange) -> Answer:
-        """A redirect to this server's own page: the true redirect_uri is not here."""
-        request, exchange.is_token = exchange.request, True
-        if request.method != "GET":
-            raise ApiError(405, "Method Not Allowed", "empty", {"Allow": "GET"})
-        query = {"code": self._desk.authorize(request.args, self._now_s())}
-        if "state" in request.args:
-            query["state"] = request.args["state"]
-        location = f"{request.host_url.rstrip('/')}{_APP}?{urlencode(query)}"
-        return Answer(302, headers={"Location": location, "Cache-Control": "no-store"})
-
     # ---- the control plane
 
     def _control(self, request: Request) -> Answer:
         """For tests in other processes: no token, no quota, no record."""
-        what = (request.method, request.path.removeprefix(CONTROL_ROOT))
+        what = (request.method, request.path.removeprefix(CONTROL_ROOT).removesuffix("/"))
         if what == ("GET", "/stats"):
             return answer_json(self._count())
         if what == ("GET", "/log"):
@@ -277,9 +242,6 @@ class Application:
 
     # ---- what they share
 
-    def _now_s(self) -> float:
-        return self._clock().timestamp()
-
     def _note(self, exchange: Exchange, status: int | None, length: int) -> None:
         request = exchange.request
         record = RequestRecord(
@@ -317,18 +279,14 @@ class Application:
             f"{_APP}/average-series/<meter_id>": ends.show_app_average,
         }
         rules = [Rule(path, endpoint=end, methods=["GET"]) for path, end in paths.items()]
-        return Map(rules, merge_slashes=False, redirect_defaults=False)
+        return Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
 
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
-_PAGE = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><h1>{title}</h1>{text}"
-)
-
 
 def _say_html(fault: Fault) -> Answer:
-    page = _PAGE.format(title="Just a moment", text="<p>This is a page, not an answer.</p>")
+    page = PAGE.format(title="Just a moment", text="<p>This is a page, not an answer.</p>")
     return Answer(200, page.encode(), "text/html; charset=utf-8")
 
 
@@ -382,32 +340,3 @@ def _cut(response: Response, kind: str) -> None:
     response.automatically_set_content_length = False
     response.headers.pop("Content-Length", None)
     response.headers["Transfer-Encoding"] = "chunked"
-
-
-def _read_fields(request: Request) -> dict[str, str]:
-    """The fields of a token request: JSON or form; the client's from HTTP Basic if there."""
-    if request.mimetype == "application/json":
-        try:
-            content = json.loads(request.get_data())
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            raise AuthError(400, "invalid_request", "the body is no JSON object")
-        fields = {str(name): str(value) for name, value in content.items()}
-    else:
-        fields = request.form.to_dict()
-    authorization = request.authorization
-    if authorization and authorization.type == "basic":
-        fields["client_id"] = authorization.username or ""
-        fields["client_secret"] = authorization.password or ""
-    return fields
-
-
-def _show_code(exchange: Exchange) -> Answer:
-    """The page a browser lands on after the login; the code stands in its address, too."""
-    exchange.is_token = True
-    code = exchange.request.args.get("code")
-    text = f"<p>Your code is <code>{escape(code)}</code>" if code else "<p>There is no code here."
-    page = _PAGE.format(title="Copper Cloud sandbox", text=text)
-    headers = {"Cache-Control": "no-store"}
-    return Answer(200, page.encode(), "text/html; charset=utf-8", headers)

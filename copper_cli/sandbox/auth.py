@@ -1,30 +1,26 @@
-"""Tokens: both grants and the refresh, as the real cloud's Auth0 tenant gives them."""
+"""Tokens: every grant and the refresh, as the real cloud's Auth0 tenant gives them."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from hmac import compare_digest
 from threading import Lock
 from typing import Literal
 
-from copper_cli.sandbox.config import APP_CLIENT_ID, APP_REDIRECT_URI, AUDIENCE, SandboxConfig
+from copper_cli.sandbox.answers import AuthError
+from copper_cli.sandbox.clients import PUBLIC_CLIENTS, PublicClient
+from copper_cli.sandbox.config import AUDIENCE, SandboxConfig
+from copper_cli.sandbox.signing import Signer, make_challenge
 
 CODE_TTL_S = 600
+"""How long a code of a login can be exchanged."""
+
+ONE_CALL_GRANT = "http://auth0.com/oauth/grant-type/passwordless/otp"
 
 Api = Literal["partner", "app"]
-
-
-class AuthError(Exception):
-    """A refused token or login: status, OAuth error word, sentence."""
-
-    def __init__(self, status: int, error: str, description: str) -> None:
-        super().__init__(description)
-        self.status = status
-        self.error = error
 
 
 @dataclass(frozen=True)
@@ -41,14 +37,23 @@ class Grant:
 
 @dataclass(frozen=True)
 class Login:
-    """A login that waits for its code to be exchanged."""
+    """A login: who, through which client, for what. Its refresh tokens live and die together."""
 
-    challenge: str
-    """The S256 challenge, to be met by the verifier."""
+    client: PublicClient
+    """The client it was begun with."""
+    email: str
+    """Who logged in."""
     scope: str
     """What was asked for; with `offline_access` a refresh token is given."""
+    challenge: str
+    """The S256 challenge, to be met by the verifier."""
     expires_s: float
-    """Until when the code can be exchanged, UTC seconds."""
+    """Until when its code can be exchanged, UTC seconds."""
+
+    @property
+    def scopes(self) -> list[str]:
+        """The words of the scope."""
+        return self.scope.split()
 
 
 class TokenDesk:
@@ -56,10 +61,11 @@ class TokenDesk:
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
+        self._signer = Signer()
         self._lock = Lock()
         self._grants: dict[str, Grant] = {}
         self._logins: dict[str, Login] = {}
-        self._refresh: dict[str, str] = {}
+        self._refresh: dict[str, _Family] = {}
 
     def check(self, token: str, now_s: float) -> Grant | None:
         """What a token allows; None: unknown, revoked or expired."""
@@ -72,31 +78,26 @@ class TokenDesk:
         with self._lock:
             self._grants.pop(token, None)
 
-    def authorize(self, query: Mapping[str, str], now_s: float) -> str:
-        """The code of a new login, for the query of `GET /authorize`; raises AuthError."""
-        wanted = {
-            "response_type": "code",
-            "client_id": APP_CLIENT_ID,
-            "code_challenge_method": "S256",
-            "redirect_uri": APP_REDIRECT_URI,
-            "audience": AUDIENCE,
-        }
-        for name, value in wanted.items():
-            if query.get(name) != value:
-                raise AuthError(400, "invalid_request", f"{name} must be {value}")
-        if len(query.get("code_challenge", "")) != 43:
-            raise AuthError(400, "invalid_request", "code_challenge must be an S256 challenge")
-        scope = query.get("scope", "")
-        if "app" not in scope.split():
-            raise AuthError(400, "invalid_scope", "scope must name app")
+    def log_in(self, query: Mapping[str, str], email: str, now_s: float) -> str:
+        """The code of a new login, for a query that `check_login` has let through."""
         code = secrets.token_urlsafe(32)
+        login = Login(
+            client=PUBLIC_CLIENTS[query["client_id"]],
+            email=email,
+            scope=query["scope"],
+            challenge=query["code_challenge"],
+            expires_s=now_s + CODE_TTL_S,
+        )
         with self._lock:
-            self._logins[code] = Login(query["code_challenge"], scope, now_s + CODE_TTL_S)
+            self._logins[code] = login
         return code
 
-    def exchange(self, fields: Mapping[str, str], now_s: float) -> dict[str, object]:
-        """The answer of `POST /oauth/token`; raises AuthError."""
+    def exchange(self, fields: Mapping[str, str], issuer: str, now_s: float) -> dict[str, object]:
+        """The answer of `POST /oauth/token`; `issuer` is this cloud's address. Raises AuthError."""
         grant_type = fields.get("grant_type", "")
+        if grant_type == ONE_CALL_GRANT:
+            refusal = f"Grant type '{grant_type}' not allowed for the client."
+            raise AuthError(403, "unauthorized_client", refusal)
         exchanges = {
             "client_credentials": self._exchange_secret,
             "authorization_code": self._exchange_code,
@@ -104,71 +105,146 @@ class TokenDesk:
         }
         if grant_type not in exchanges:
             raise AuthError(403, "unsupported_grant_type", f"Unsupported grant type: {grant_type}")
-        return exchanges[grant_type](fields, now_s)
+        return exchanges[grant_type](fields, _Stamp(issuer, now_s, self._config.token_ttl))
 
-    def _exchange_secret(self, fields: Mapping[str, str], now_s: float) -> dict[str, object]:
+    def _exchange_secret(self, fields: Mapping[str, str], stamp: _Stamp) -> dict[str, object]:
         config = self._config
         known = fields.get("client_id") == config.client_id
         if not known or not _is_same(fields.get("client_secret", ""), config.client_secret):
             raise AuthError(401, "access_denied", "Unauthorized")
         if fields.get("audience") != AUDIENCE:
             raise AuthError(403, "access_denied", f"audience must be {AUDIENCE}")
-        return self._issue(config.client_id, "partner", "partner", now_s)
+        claims = {
+            "sub": f"{config.client_id}@clients",
+            "aud": AUDIENCE,
+            "azp": config.client_id,
+            "gty": "client-credentials",
+            "scope": "partner",
+        }
+        return self._issue("partner", stamp, claims)
 
-    def _exchange_code(self, fields: Mapping[str, str], now_s: float) -> dict[str, object]:
-        self._check_app_client(fields)
+    def _exchange_code(self, fields: Mapping[str, str], stamp: _Stamp) -> dict[str, object]:
+        client = _find_client(fields)
         with self._lock:
             login = self._logins.pop(fields.get("code", ""), None)
-        if login is None or now_s >= login.expires_s:
+        if login is None or login.client is not client or stamp.now_s >= login.expires_s:
             raise AuthError(403, "invalid_grant", "Invalid authorization code")
-        if fields.get("redirect_uri") != APP_REDIRECT_URI:
+        if fields.get("redirect_uri") != client.redirect_uri:
             raise AuthError(403, "invalid_grant", "redirect_uri is not that of the login")
         if not _is_same(make_challenge(fields.get("code_verifier", "")), login.challenge):
             raise AuthError(403, "invalid_grant", "Failed to verify code verifier")
-        answer = self._issue(APP_CLIENT_ID, "app", login.scope, now_s)
-        if "offline_access" in login.scope.split():
-            answer["refresh_token"] = self._issue_refresh(login.scope)
+        answer = self._issue_to(login, stamp)
+        if "offline_access" in login.scopes:
+            answer["refresh_token"] = self._issue_refresh(_Family(login))
         return answer
 
-    def _exchange_refresh(self, fields: Mapping[str, str], now_s: float) -> dict[str, object]:
-        self._check_app_client(fields)
+    def _exchange_refresh(self, fields: Mapping[str, str], stamp: _Stamp) -> dict[str, object]:
+        client = _find_client(fields)
         token = fields.get("refresh_token", "")
         rotate = "rotate-refresh-token" in self._config.quirks
         with self._lock:
-            scope = self._refresh.pop(token, None) if rotate else self._refresh.get(token)
-        if scope is None:
-            raise AuthError(403, "invalid_grant", "Unknown or invalid refresh token.")
-        answer = self._issue(APP_CLIENT_ID, "app", scope, now_s)
+            family = self._refresh.get(token)
+            if family is None or family.login.client is not client:
+                raise AuthError(403, "invalid_grant", _BAD_REFRESH)
+            # who sends a token that was replaced may have stolen it: none of the login is good
+            family.revoked |= token in family.replaced
+            if family.revoked:
+                raise AuthError(403, "invalid_grant", _BAD_REFRESH)
+            if rotate:
+                family.replaced.add(token)
+        answer = self._issue_to(family.login, stamp)
         if rotate:
-            answer["refresh_token"] = self._issue_refresh(scope)
+            answer["refresh_token"] = self._issue_refresh(family)
         return answer
 
-    def _check_app_client(self, fields: Mapping[str, str]) -> None:
-        if fields.get("client_id") != APP_CLIENT_ID:
-            raise AuthError(401, "invalid_client", "Unknown client")
+    def _issue_to(self, login: Login, stamp: _Stamp) -> dict[str, object]:
+        """The tokens of a login; for the scope `openid` there is an `id_token` among them."""
+        subject = f"email|{blake2b(login.email.encode(), digest_size=12).hexdigest()}"
+        client_id, named = login.client.id, "openid" in login.scopes
+        # Auth0 names its own /userinfo as well where openid was asked for
+        audience = [AUDIENCE, f"{stamp.issuer}userinfo"] if named else AUDIENCE
+        claims = {"sub": subject, "aud": audience, "azp": client_id, "scope": login.scope}
+        answer = self._issue("app", stamp, claims)
+        if named:
+            who: dict[str, object] = {"sub": subject, "aud": client_id}
+            if "email" in login.scopes:
+                who |= {"email": login.email, "email_verified": True}
+            if "profile" in login.scopes:
+                who |= {"name": login.email, "nickname": login.email.partition("@")[0]}
+            answer["id_token"] = self._signer.sign({**stamp.claims(), **who})
+        return answer
 
-    def _issue(self, client_id: str, api: Api, scope: str, now_s: float) -> dict[str, object]:
-        token, ttl = secrets.token_urlsafe(32), self._config.token_ttl
+    def _issue(self, api: Api, stamp: _Stamp, claims: Mapping[str, object]) -> dict[str, object]:
+        token = self._signer.sign({**stamp.claims(), **claims})
+        grant = Grant(str(claims["azp"]), api, stamp.now_s + stamp.ttl)
         with self._lock:
-            self._grants[token] = Grant(client_id, api, now_s + ttl)
+            self._grants[token] = grant
         return {
             "access_token": token,
-            "expires_in": ttl,
-            "scope": scope,
+            "expires_in": stamp.ttl,
+            "scope": claims["scope"],
             "token_type": "Bearer",
         }
 
-    def _issue_refresh(self, scope: str) -> str:
+    def _issue_refresh(self, family: _Family) -> str:
         token = secrets.token_urlsafe(32)
         with self._lock:
-            self._refresh[token] = scope
+            self._refresh[token] = family
         return token
 
 
-def make_challenge(verifier: str) -> str:
-    """The S256 challenge of a PKCE verifier (RFC 7636)."""
-    digest = hashlib.sha256(verifier.encode()).digest()
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+@dataclass(frozen=True)
+class _Stamp:
+    """What every token of one exchange bears: where it comes from, since when, how long."""
+
+    issuer: str
+    now_s: float
+    ttl: int
+
+    def claims(self) -> dict[str, object]:
+        """The claims, times in whole UTC seconds."""
+        return {"iss": self.issuer, "iat": int(self.now_s), "exp": int(self.now_s) + self.ttl}
+
+
+class _Family:
+    """The refresh tokens of one login."""
+
+    def __init__(self, login: Login) -> None:
+        self.login = login
+        self.replaced: set[str] = set()
+        self.revoked = False
+
+
+_BAD_REFRESH = "Unknown or invalid refresh token."
+
+
+def check_login(query: Mapping[str, str]) -> PublicClient:
+    """The client of a login's query, whose every field is right; raises AuthError otherwise."""
+    client = PUBLIC_CLIENTS.get(query.get("client_id", ""))
+    if client is None:
+        raise AuthError(400, "invalid_request", f"Unknown client: {query.get('client_id', '')}")
+    wanted = {
+        "response_type": "code",
+        "code_challenge_method": "S256",
+        "redirect_uri": client.redirect_uri,
+    }
+    if client.names_audience or "audience" in query:
+        wanted["audience"] = AUDIENCE
+    for name, value in wanted.items():
+        if query.get(name) != value:
+            raise AuthError(400, "invalid_request", f"{name} must be {value}")
+    if len(query.get("code_challenge", "")) != 43:
+        raise AuthError(400, "invalid_request", "code_challenge must be an S256 challenge")
+    if client.scope not in query.get("scope", "").split():
+        raise AuthError(400, "invalid_scope", f"scope must name {client.scope}")
+    return client
+
+
+def _find_client(fields: Mapping[str, str]) -> PublicClient:
+    client = PUBLIC_CLIENTS.get(fields.get("client_id", ""))
+    if client is None:
+        raise AuthError(401, "invalid_client", "Unknown client")
+    return client
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -14,12 +14,6 @@ from copper_cli.sandbox.faults import Fault
 AUDIENCE = "https://api.copperlabs.com"
 """What a token is asked for: this string whatever host answers."""
 
-APP_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
-"""The public client id of the individual login."""
-
-APP_REDIRECT_URI = "https://api.copperlabs.com/api/v2/app"
-"""Where the individual login sends the browser, in the real cloud's words."""
-
 DEFAULT_ZONES = (
     "America/Denver",
     "America/Denver",
@@ -38,6 +32,7 @@ DEFAULT_ZONES = (
 GRANULARITIES = ("minute", "fifteenminute", "hour", "bihour", "day", "month")
 
 QUIRKS = {
+    "absent-buckets": "buckets that are not filled are left out instead of null",
     "aligned-buckets": (
         "hour, bihour, day and month buckets lie on the meter's local midnights "
         "instead of being counted from the call's start"
@@ -80,8 +75,11 @@ class SandboxConfig:
     """Whether a 429 of the quota says how long to wait."""
     series_dir: Path | str | None = None
     """A folder of CSV files which the meters replay, instead of the generated fleet."""
-    series_zone: str = "UTC"
-    """The IANA zone of the premise with the replayed meters."""
+    series_zone: str | None = None
+    """The IANA zone of the premise with the replayed meters, and of their files' times without
+    an offset; None: UTC for the premise, and such times are refused."""
+    series_units: tuple[str, ...] = ()
+    """The units of the files' values: `therm`, or `FILE=therm`; else the type's standard one."""
     faults: tuple[Fault | str, ...] = ()
     """What goes wrong, from the start; texts are parsed with `Fault.parse`."""
     log_file: Path | str | None = None
@@ -92,8 +90,14 @@ class SandboxConfig:
     """Longest window of one call for a granularity (or `readings`, `grid`); longer: 400."""
     cap_rows: int | None = None
     """At most so many usage or series rows in an answer, the first ones, without a word."""
+    max_page: int | None = None
+    """At most so many entries on a page of an offset list, whatever `limit` asks for; None: no
+    cap."""
     next_page: int = 1000
     """Entries on a page of the lists which carry `next`."""
+    late: tuple[str, ...] = ()
+    """How long after its end a bucket is filled: `3` or `3d` (days), `36h`, or `METER=3` for one
+    meter, which goes before; a bucket not filled is null in every value."""
     max_age: int | None = 60
     """Seconds in Cache-Control of partner answers; 0 or None: no Cache-Control anywhere
     unless `app_max_age` asks for it."""
@@ -118,10 +122,10 @@ class SandboxConfig:
         )
         _check(self.now is None or self.now.tzinfo is not None, "now needs an offset, such as Z")
         _check(bool(self.zones), "zones is empty; write them like America/Denver,Asia/Kolkata")
-        for name in (*self.zones, self.series_zone):
+        for name in (*self.zones, "UTC" if self.series_zone is None else self.series_zone):
             check_zone(name)
         _check(self.latency_ms >= 0, "latency-ms is less than 0")
-        for name in ("cap_rows", "next_page", "token_ttl"):
+        for name in ("cap_rows", "max_page", "next_page", "token_ttl"):
             value = getattr(self, name)
             _check(value is None or value >= 1, f"{name.replace('_', '-')} is less than 1")
         for name in ("max_age", "app_max_age", "missing_emails"):
@@ -131,6 +135,7 @@ class SandboxConfig:
             _check(quirk in QUIRKS, f"no quirk {quirk!r}; there are {', '.join(QUIRKS)}")
         parse_quota(self.quota)
         self.spans()
+        self.delays()
         self.planned_faults()
 
     def spans(self) -> dict[str, timedelta]:
@@ -144,6 +149,20 @@ class SandboxConfig:
             name: parse_duration(span) if isinstance(span, str) else span
             for name, span in self.max_span.items()
         }
+
+    def delays(self) -> dict[str, timedelta]:
+        """How long each meter's buckets take to be filled; the empty name: every other meter's."""
+        delays = {}
+        for text in self.late:
+            meter_id, _, span = text.rpartition("=")
+            try:
+                span = f"{span}d" if span.isdecimal() else span
+                delays[meter_id.strip()] = timedelta(0) if span == "0d" else parse_duration(span)
+            except (ConfigError, OverflowError):
+                raise ConfigError(
+                    f"late {text!r} cannot be read; write it like 3, 36h or 07:1552395084=3"
+                ) from None
+        return delays
 
     def planned_faults(self) -> list[Fault]:
         """The faults to start with, texts parsed."""

@@ -38,6 +38,7 @@ class Endpoints:
         self._config = config
         self._fleet = fleet
         self._spans = config.spans()
+        self._delays = config.delays()
         self._lock = Lock()
         self._asked_for_users = 0
 
@@ -59,7 +60,7 @@ class Endpoints:
                 content["user_list"] = records.list_users(premise, missing)
             return content
 
-        indices = _slice(call, range(self._fleet.premise_count))
+        indices = self._slice(call, range(self._fleet.premise_count))
         return answer_json([describe(self._fleet.premise_at(index)) for index in indices])
 
     def list_meters(self, call: Call) -> Answer:
@@ -77,8 +78,8 @@ class Endpoints:
         if "premise_id" in call.query:
             premise = fleet.find_premise(call.query["premise_id"])
             meters = fleet.meters_of(premise) if premise else []
-            return answer_json([describe(meters[i]) for i in _slice(call, range(len(meters)))])
-        indices = _slice(call, range(fleet.meter_count))
+            return answer_json([describe(meters[i]) for i in self._slice(call, range(len(meters)))])
+        indices = self._slice(call, range(fleet.meter_count))
         return answer_json([describe(fleet.meter_at(index)) for index in indices])
 
     def list_gateways(self, call: Call) -> Answer:
@@ -91,12 +92,12 @@ class Endpoints:
                 content["history"] = records.tell_gateway_history(gateway, call.now_s)
             return content
 
-        indices = _slice(call, range(self._fleet.gateway_count))
+        indices = self._slice(call, range(self._fleet.gateway_count))
         return answer_json([describe(self._fleet.gateway_at(index)) for index in indices])
 
     def list_gateway_histories(self, call: Call) -> Answer:
         """`gateway/history`."""
-        indices = _slice(call, range(self._fleet.gateway_count))
+        indices = self._slice(call, range(self._fleet.gateway_count))
         gateways = (self._fleet.gateway_at(index) for index in indices)
         return answer_json(
             [
@@ -152,6 +153,7 @@ class Endpoints:
         readings = [
             records.describe_grid(self._fleet, gateway, second)
             for gateway in gateways
+            if start_s < end_s
             for second in _list_quarters(gateway, start_s, min(end_s, call.now_s), call.now_s)
         ]
         return answer_json(_unsort(readings, self._fleet.seed))
@@ -166,7 +168,10 @@ class Endpoints:
         return answer_json({key: value for key, value in content.items() if key not in names})
 
     def list_readings(self, call: Call, meter_id: str) -> Answer:
-        """`meter/{id}/readings`: about one an hour, not sorted, both ends inclusive."""
+        """`meter/{id}/readings`: about one an hour, not sorted, both ends inclusive.
+
+        A window without length holds none all the same.
+        """
         meter = self._find_meter(meter_id)
         start_s, end_s = self._parse_window(call, "readings")
         register = self._fleet.register_of(meter)
@@ -181,7 +186,7 @@ class Endpoints:
                 "value": measures.value[0],
             }
             for second in seconds
-            if first <= second <= last
+            if first <= second <= last and start_s < end_s
             for measures in [register.measure([second, second])]
         ]
         return answer_json(
@@ -216,21 +221,22 @@ class Endpoints:
         if meter_type not in UNITS:
             raise ApiError(400, f"meter_type must be one of {', '.join(UNITS)}")
         start_s, end_s = self._parse_window(call, "month")
-        until = min(end_s, call.now_s)
-        registers = [
-            self._fleet.register_of(meter)
+        ends = [
+            (meter, min(end_s, self._find_filled(call, meter)))
             for meter in self._fleet.meters_of_type(meter_type)
-            if meter.created_utc.timestamp() < until
         ]
-        if not registers:
+        meters = [(meter, end) for meter, end in ends if meter.created_utc.timestamp() < end]
+        if not meters:
             raise ApiError(404, f"no {meter_type} meter reports", "text")
-        energy = fsum(register.total(min(start_s, until), until) for register in registers)
+        register_of = self._fleet.register_of
+        energy = fsum(register_of(meter).total(min(start_s, end), end) for meter, end in meters)
+        units = {meter.uom for meter, _ in meters}
         return answer_json(
             {
                 "meter_type": meter_type,
-                "meter_count": len(registers),
+                "meter_count": len(meters),
                 "sum_energy": energy,
-                "uom": UNITS[meter_type],
+                "uom": units.pop() if len(units) == 1 else None,
             }
         )
 
@@ -306,6 +312,19 @@ class Endpoints:
         text = write_series(meter.id, meter.type, register, window, factor)
         return Answer(200, text.encode())
 
+    def _slice(self, call: Call, indices: range) -> range:
+        """The part of a list which `limit` and `offset` ask for, and `max_page` grants."""
+        limit = _parse_count(call.query, "limit", DEFAULT_LIMIT)
+        offset = _parse_count(call.query, "offset", 0)
+        if not 1 <= limit <= MAX_LIMIT:
+            raise ApiError(400, f"limit must be between 1 and {MAX_LIMIT}")
+        return indices[offset : offset + min(limit, self._config.max_page or limit)]
+
+    def _find_filled(self, call: Call, meter: Meter) -> int:
+        """The UTC second up to which a meter's buckets are filled: now, or before."""
+        delay = self._delays.get(meter.id, self._delays.get("", timedelta(0)))
+        return call.now_s - int(delay.total_seconds())
+
     def _miss_emails(self) -> bool:
         with self._lock:
             self._asked_for_users += 1
@@ -371,7 +390,10 @@ class Endpoints:
         return start_s, end_s
 
     def _lay_window(self, call: Call, meter: Meter) -> Window:
-        """The buckets of a usage or series call, refused or cut as the options say."""
+        """The buckets of a usage or series call, refused or cut as the options say.
+
+        A window without length has none: no bucket can lie in it.
+        """
         granularity = call.query.get("granularity", "")
         if granularity == "auto":
             granularity = _choose_granularity(*self._parse_window(call, "auto"))
@@ -381,7 +403,7 @@ class Endpoints:
         _check_rows((end_s - start_s) // STEPS_S.get(granularity, HOUR_S))
         aligned = "aligned-buckets" in self._config.quirks
         zone = ZoneInfo(meter.zone) if aligned else None
-        edges = lay_bounds(granularity, start_s, end_s, zone)
+        edges = lay_bounds(granularity, start_s, end_s, zone) if start_s < end_s else [start_s]
         if not _is_true(call, "include_start", True) and edges[1:2] == [start_s]:
             edges = edges[1:]
         cap = self._config.cap_rows
@@ -389,16 +411,8 @@ class Endpoints:
             edges = edges[: cap + 1]
             if "capped-sum" in self._config.quirks:
                 end_s = edges[-1]
-        return Window(start_s, end_s, call.now_s, edges)
-
-
-def _slice(call: Call, indices: range) -> range:
-    """The part of a list which `limit` and `offset` ask for."""
-    limit = _parse_count(call.query, "limit", DEFAULT_LIMIT)
-    offset = _parse_count(call.query, "offset", 0)
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ApiError(400, f"limit must be between 1 and {MAX_LIMIT}")
-    return indices[offset : offset + limit]
+        absent = "absent-buckets" in self._config.quirks
+        return Window(start_s, end_s, self._find_filled(call, meter), edges, absent)
 
 
 def _parse_count(query: Mapping[str, str], name: str, default: int) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from threading import Lock
+from urllib.parse import unquote
 
 KINDS = {
     "status": "answers with `status`; `body` json, text or empty; `retry_after` N or date:N",
@@ -31,8 +32,9 @@ class Fault:
     kind: str = "status"
     """A name out of KINDS."""
     path: str = "/api/v2/"
-    """A regular expression, searched in `path?query` as it came (percent-encoded): any call
-    unless told; token requests are `/oauth/token`."""
+    """A regular expression, searched in `path?query` as it came and with what is
+    percent-encoded decoded (but `/ ? # & = + %`): any call unless told; token requests are
+    `/oauth/token`."""
     times: int | None = 1
     """How many requests it befalls; None (in text: `always`): every one."""
     skip: int = 0
@@ -63,6 +65,7 @@ class Fault:
         _check(self.rows >= 0, "rows is less than 0")
         try:
             re.compile(self.path)
+            re.compile(_decode(self.path, re.escape))
         except re.error as error:
             raise ValueError(f"fault: path {self.path!r} is no pattern: {error}") from None
 
@@ -87,6 +90,19 @@ class Fault:
                     f"fault {text!r}: {name} cannot be {value!r}; {_EXAMPLE}"
                 ) from None
         return cls(**values)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """Its text: `kind` and `path`, and what else is not the default, as `parse` reads it."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name in ("kind", "path") or getattr(self, field.name) != field.default
+        }
+        if values.pop("retry_after_date", False):
+            values["retry_after"] = f"date:{self.retry_after or 0}"
+        if self.times is None:
+            values["times"] = "always"
+        return ",".join(f"{name}={value}" for name, value in values.items())
 
 
 class FaultBook:
@@ -127,6 +143,15 @@ class FaultBook:
         with self._lock:
             return [entry.fault for entry in self._entries if not entry.is_spent()]
 
+    def tell_unfired(self) -> list[str]:
+        """A line for each fault that befell no request, in order: which, and why not."""
+        with self._lock:
+            return [
+                f"The fault {entry.fault} never fired: {entry.tell_why()}."
+                for entry in self._entries
+                if entry.met <= entry.fault.skip
+            ]
+
 
 class _Entry:
     """A fault and how many matching requests it has met."""
@@ -135,16 +160,43 @@ class _Entry:
         self.fault = fault
         self.met = 0
         self.pattern = re.compile(fault.path)
+        self.plain = re.compile(_decode(fault.path, re.escape))
 
     def is_spent(self) -> bool:
         times = self.fault.times
         return times is not None and self.met >= self.fault.skip + times
 
     def befalls(self, target: str) -> bool:
-        if self.is_spent() or not self.pattern.search(target):
+        if self.is_spent() or not self._matches(target):
             return False
         self.met += 1
         return self.met > self.fault.skip
+
+    def tell_why(self) -> str:
+        if not self.met:
+            return "no request met it"
+        requests = "the one request" if self.met == 1 else f"the {self.met} requests"
+        return f"it let {requests} that met it through (skip={self.fault.skip})"
+
+    def _matches(self, target: str) -> bool:
+        """A meter id stands raw or encoded in a path, and so it may in a fault's text."""
+        return bool(self.pattern.search(target) or self.plain.search(_decode(target)))
+
+
+def _decode(text: str, write: Callable[[str], str] = str) -> str:
+    """A text with `%3A` as `:` and so on, what was decoded written by `write`.
+
+    The characters that part an address stay encoded: an address in a query is no path.
+    """
+
+    def read(found: re.Match[str]) -> str:
+        decoded = unquote(found[0], errors="replace")
+        return "".join(f"%{ord(c):02X}" if c in _PARTING else write(c) for c in decoded)
+
+    return re.sub("(?:%[0-9A-Fa-f]{2})+", read, text)
+
+
+_PARTING = "/?#&=+%"
 
 
 def _read_setting(name: str, value: str) -> dict[str, object]:

@@ -80,11 +80,8 @@ class Meter:
     """connected, degraded or disconnected."""
     silence_s: int | None
     """For how long it has not been heard; None: so long that there is no last reading."""
-
-    @property
-    def uom(self) -> str:
-        """The standard unit of its type."""
-        return UNITS[self.type]
+    uom: str
+    """The unit of its register, as the list tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +119,8 @@ class Fleet(ABC):
     """How many gateways there are, virgin ones included."""
     default_now: datetime | None = None
     """Where the clock stands unless told otherwise; None: the machine's clock."""
+    notices: tuple[str, ...] = ()
+    """What whoever starts the cloud should know of it, a line each."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -380,6 +379,7 @@ class GeneratedFleet(Fleet):
             created_utc=begin + timedelta(seconds=mix(self.seed, 7, index) % seconds),
             state=slot.state,
             silence_s=slot.silence_s,
+            uom=UNITS[slot.type],
         )
 
     def gateway_at(self, index: int) -> Gateway:

@@ -23,6 +23,7 @@ SECRET_FIELDS = frozenset(
         "refresh_token",
         "state",
         "token",
+        "verification_code",
     }
 )
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
-from copper_cli.sandbox.config import SandboxConfig, parse_quota
+from copper_cli.sandbox.config import ConfigError, SandboxConfig, parse_quota
 from copper_cli.sandbox.faults import FaultBook
 from copper_cli.sandbox.fleet import Fleet, GeneratedFleet
 from copper_cli.sandbox.journal import Journal, RequestRecord
@@ -27,8 +31,10 @@ class Sandbox:
 
     `clock` gives the cloud's instant (aware): readings end there and tokens expire by it; None:
     `config.now`, else the end of the series, else the machine's clock. `quota_clock` gives the
-    seconds by which the quota's windows slide; None: `time.time`. Raises SeriesError when the
-    series folder cannot be used.
+    seconds by which the quota's windows slide; None: `time.time`. Where the clock stands still
+    (`config.now`, a series), tokens begin by it and grow old by the seconds of `quota_clock`.
+    Raises SeriesError when the series folder cannot be used, ConfigError when a setting does
+    not fit the fleet.
     """
 
     def __init__(
@@ -39,10 +45,15 @@ class Sandbox:
     ) -> None:
         self.config = config or SandboxConfig()
         self.fleet = _make_fleet(self.config)
+        for meter_id in self.config.delays():
+            if meter_id and self.fleet.find_meter(meter_id) is None:
+                raise ConfigError(f"late: there is no meter {meter_id} in this fleet")
         self.faults = FaultBook(self.config.planned_faults())
         self._frozen = self.config.now or self.fleet.default_now
         self._clock = clock or self._read_clock
         self._quota_clock = quota_clock or time.time
+        self._token_clock = clock or self._read_token_clock
+        self._opened_s = self._quota_clock()
         self._journal = Journal()
         self._stopped = Event()
         self._server: Server | None = None
@@ -57,11 +68,13 @@ class Sandbox:
             config=self.config,
             fleet=self.fleet,
             clock=self._clock,
+            token_clock=self._token_clock,
             quota=quota,
             quota_clock=self._quota_clock,
             faults=self.faults,
             journal=self._journal,
             stopped=self._stopped,
+            tell=_tell,
         )
 
     @property
@@ -87,10 +100,11 @@ class Sandbox:
         return self._journal.token_calls
 
     def environment(self) -> dict[str, str]:
-        """The variables with which a client talks to this cloud."""
+        """The variables with which a client talks to this cloud, past any proxy."""
         return {
             "COPPER_API_URL": self.url,
             "COPPER_AUTH_URL": self.url,
+            **spare_loopback(os.environ),
             "COPPER_CLIENT_ID": self.config.client_id,
             "COPPER_CLIENT_SECRET": self.config.client_secret,
             "COPPER_ENTERPRISE_ID": self.config.enterprise_id,
@@ -134,10 +148,44 @@ class Sandbox:
     def _read_clock(self) -> datetime:
         return self._frozen or datetime.now(UTC)
 
+    def _read_token_clock(self) -> datetime:
+        """A clock that stands still would let no token grow old: for them it runs on."""
+        if self._frozen is None:
+            return datetime.now(UTC)
+        return self._frozen + timedelta(seconds=self._quota_clock() - self._opened_s)
+
+
+def _tell(line: str) -> None:
+    """A line on stderr, where that can be written to."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def spare_loopback(environ: Mapping[str, str]) -> dict[str, str]:
+    """`NO_PROXY` and `no_proxy` with the loopback hosts behind what an environment has there.
+
+    Each keeps its own hosts; one that is not set has the other's. Programs read one or the
+    other. `*`, which spares every host but only where it stands alone, stays alone.
+    """
+    spared = {}
+    for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
+        text = environ.get(name) or environ.get(other, "")
+        hosts = [host for part in text.split(",") if (host := part.strip())]
+        if hosts != ["*"]:
+            hosts += [host for host in _LOOPBACK if host not in hosts]
+        spared[name] = ",".join(hosts)
+    return spared
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 def _make_fleet(config: SandboxConfig) -> Fleet:
     if config.series_dir is None:
         return GeneratedFleet(config.premises, config.seed, config.zones)
     from copper_cli.sandbox.series import ReplayedFleet, read_folder
 
-    return ReplayedFleet(read_folder(Path(config.series_dir)), config.seed, config.series_zone)
+    zone = ZoneInfo(config.series_zone) if config.series_zone else None
+    folder = read_folder(Path(config.series_dir), zone, config.series_units)
+    return ReplayedFleet(folder, config.seed, config.series_zone or "UTC")

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
+from zoneinfo import ZoneInfo
 
 from copper_cli.sandbox.fleet import Fleet, Gateway, Meter, MeterIds, Premise
 from copper_cli.sandbox.registers import ReplayedRegister
+from copper_cli.sandbox.series_units import Counted, choose_units, name_type
+
+__all__ = [
+    "NoSeriesError",
+    "ReplayedFleet",
+    "Series",
+    "SeriesError",
+    "name_type",
+    "read_folder",
+    "read_series",
+]
 
 MAX_PLACES = 9
+MAX_VALUE = 10**12
+NAMED = 5
+"""So many files are named in one line."""
 
 
 class SeriesError(Exception):
     """A folder or file of series that cannot be used: one line, with the file and the row."""
+
+
+class NoSeriesError(SeriesError):
+    """A folder with no file that can be replayed."""
 
 
 @dataclass(frozen=True)
@@ -30,49 +51,78 @@ class Series:
     type: str
     """gas, water or power, by the name."""
     register: ReplayedRegister
-    """What was used, in the type's standard unit."""
+    """What was used, in the unit below."""
+    uom: str
+    """The unit of the file's values."""
 
 
-def read_folder(folder: Path) -> list[Series]:
-    """The series of every `*.csv` and `*.csv.gz` file of a folder, by name.
+@dataclass(frozen=True)
+class Folder:
+    """What a folder of series has."""
 
-    Raises SeriesError when the folder or its files cannot be read or there are none.
+    series: list[Series]
+    """The files that can be replayed, by name; one at least."""
+    notices: list[str]
+    """A line for each file that was left out, and for each whose unit was not said."""
+
+
+def read_folder(folder: Path, zone: ZoneInfo | None = None, units: Sequence[str] = ()) -> Folder:
+    """The series of every `*.csv` and `*.csv.gz` file of a folder.
+
+    `zone` is that of times without an offset, `units` what was said of the files' units (see
+    `choose_units`). A file that cannot be used is left out. Raises SeriesError when the folder
+    cannot be read, NoSeriesError when no file of it can be used, ConfigError for wrong units.
     """
     try:
-        names = sorted(path for path in folder.iterdir() if path.name.endswith((".csv", ".csv.gz")))
+        paths = sorted(path for path in folder.iterdir() if path.name.endswith((".csv", ".csv.gz")))
     except OSError as error:
         raise SeriesError(
             f"cannot read the series folder {folder}: {error.strerror}; name a folder of CSV files"
         ) from None
-    if not names:
-        raise SeriesError(f"no *.csv or *.csv.gz file in {folder}; put the series there")
-    return [read_series(path) for path in names]
+    if not paths:
+        raise NoSeriesError(f"no *.csv or *.csv.gz file in {folder}; put the series there")
+    counted = choose_units([path.name for path in paths], units)
+    series, bad = [], []
+    for path in paths:
+        try:
+            series.append(read_series(path, zone, counted[path.name]))
+        except SeriesError as error:
+            bad.append(str(error))
+    if not series:
+        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise NoSeriesError(f"no file of {folder} can be used: {'; '.join(bad[:NAMED])}{more}")
+    left_out = [f"Left out: {line}" for line in bad]
+    taken = [
+        f"{one.name} is taken for {one.type} in {one.uom}; --series-unit says another unit."
+        for one in series
+        if not counted[one.name].said
+    ]
+    return Folder(series, left_out + taken)
 
 
-def read_series(path: Path) -> Series:
+def read_series(path: Path, zone: ZoneInfo | None = None, counted: Counted | None = None) -> Series:
     """The series of a file with the header `start,value`, plain or gzipped.
 
-    A row is the amount used from `start` (ISO, with an offset) to the next start; the last row
-    closes the series and its value is not used. Raises SeriesError, which names the row.
+    A row is the amount used from `start` (ISO, with an offset or in `zone`) to the next start;
+    the last row closes the series and its value is not used. Raises SeriesError, which names
+    the row.
     """
+    counted = counted or choose_units([path.name], ())[path.name]
     try:
         with _open_text(path) as file:
-            return Series(path.name, name_type(path.name), _parse_rows(path.name, file))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+            register = _parse_rows(path.name, file, zone)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise SeriesError(f"cannot read {path}: {error}; it should be a CSV file") from None
-
-
-def name_type(file_name: str) -> str:
-    """`il-gas-hdd.csv` → gas; water likewise; anything else is power."""
-    return next((kind for kind in ("gas", "water") if kind in file_name.lower()), "power")
+    return Series(path.name, counted.type, register, counted.uom)
 
 
 class ReplayedFleet(Fleet):
     """One premise with a meter for each series, its gateway, and a virgin gateway."""
 
-    def __init__(self, series: list[Series], seed: int, zone: str) -> None:
+    def __init__(self, folder: Folder, seed: int, zone: str) -> None:
         super().__init__(seed)
-        self._series = series
+        series = self._series = folder.series
+        self.notices = tuple(folder.notices)
         self._zone = zone
         self._meter_ids = MeterIds(seed)
         self._opened = _as_utc(min(one.register.first_s for one in series))
@@ -99,6 +149,7 @@ class ReplayedFleet(Fleet):
             created_utc=_as_utc(series.register.first_s),
             state="connected",
             silence_s=0,
+            uom=series.uom,
         )
 
     def gateway_at(self, index: int) -> Gateway:
@@ -123,43 +174,83 @@ class ReplayedFleet(Fleet):
 
 
 def _open_text(path: Path) -> TextIO:
+    # utf-8-sig: what a spreadsheet saved begins with a mark
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return path.open(encoding="utf-8", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
-def _parse_rows(name: str, file: TextIO) -> ReplayedRegister:
+def _parse_rows(name: str, file: TextIO, zone: ZoneInfo | None) -> ReplayedRegister:
     rows = csv.reader(file)
-    if next(rows, None) != ["start", "value"]:
+    if [cell.strip().lower() for cell in next(rows, [])] != ["start", "value"]:
         raise SeriesError(f"{name}: the first line is not start,value")
     starts: list[int] = []
-    values: list[Decimal] = []
-    for row in rows:
-        start, value = _parse_row(name, rows.line_num, row)
-        if starts and start <= starts[-1]:
-            raise SeriesError(f"{name}, line {rows.line_num}: start is not after the one before")
-        starts.append(start)
-        values.append(value)
+    texts: list[tuple[int, str]] = []
+    for row in filter(None, rows):
+        try:
+            if len(row) != 2:
+                raise ValueError("not a start and a value")
+            starts.append(_place(datetime.fromisoformat(row[0].strip()), starts[-1:], zone))
+        except (ValueError, OverflowError) as error:
+            raise SeriesError(f"{name}, line {rows.line_num}: {error}") from None
+        texts.append((rows.line_num, row[1]))
+    if len(texts) > 1 and texts[-1][1].strip().lower() in ("", "nan"):
+        del texts[-1]
+    values = [_read_value(name, line, text) for line, text in texts]
     if len(starts) < 2:
         raise SeriesError(f"{name}: a series needs two rows, the last of which closes it")
     places = max(2, *(-int(value.as_tuple().exponent) for value in values))
-    if places > MAX_PLACES:
-        raise SeriesError(f"{name}: a value has more than {MAX_PLACES} decimal places")
-    amounts = (int(value.scaleb(places)) for value in values[:-1])
+    amounts = (int(value.scaleb(places)) for value in values[: len(starts) - 1])
     return ReplayedRegister(tuple(starts), tuple(accumulate(amounts, initial=0)), places)
 
 
-def _parse_row(name: str, line: int, row: list[str]) -> tuple[int, Decimal]:
+def _place(start: datetime, before: list[int], zone: ZoneInfo | None) -> int:
+    """A row's start as UTC seconds, after that of the row before; raises ValueError.
+
+    A local time that a clock set back shows twice is the first one, unless the row before is
+    not earlier: then it is the second.
+    """
+    if start.microsecond:
+        raise ValueError("start needs whole seconds")
+    instants = _list_instants(start, zone)
+    after = [instant for instant in instants if not before or instant > before[0]]
+    if not after:
+        raise ValueError("start is not after the one before")
+    return after[0]
+
+
+def _list_instants(start: datetime, zone: ZoneInfo | None) -> list[int]:
+    """The UTC seconds which a start may mean: two where the clock shows it twice."""
+    if start.tzinfo is not None:
+        return [int(start.timestamp())]
+    if zone is None:
+        raise ValueError("start has no offset; say the zone of the file with --series-zone")
+    instants = [int(start.replace(tzinfo=zone, fold=fold).timestamp()) for fold in (0, 1)]
+    shown = [datetime.fromtimestamp(instant, zone).replace(tzinfo=None) for instant in instants]
+    if start not in shown:
+        raise ValueError(f"there is no {start.isoformat(' ')} in {zone.key}: the clock skips it")
+    return sorted(set(instants))
+
+
+def _read_value(name: str, line: int, text: str) -> Decimal:
+    """A value of at most nine places: the noise of floats (0.17099999999999999) is rounded off.
+
+    Raises SeriesError, also where rounding would leave nothing of the value.
+    """
     try:
-        text, number = row
-        start, value = datetime.fromisoformat(text), Decimal(number)
-    except (ValueError, InvalidOperation):
-        raise SeriesError(f"{name}, line {line}: not an ISO start and a number") from None
-    if start.tzinfo is None or start.microsecond:
-        raise SeriesError(f"{name}, line {line}: start needs an offset and whole seconds")
-    if not value.is_finite():
-        raise SeriesError(f"{name}, line {line}: the value is no finite number")
-    return int(start.timestamp()), value
+        value = Decimal(text.strip())
+    except InvalidOperation:
+        raise SeriesError(f"{name}, line {line}: {text!r} is no number") from None
+    if not value.is_finite() or abs(value) >= MAX_VALUE:
+        raise SeriesError(f"{name}, line {line}: the value is no number that a meter can show")
+    if -int(value.as_tuple().exponent) <= MAX_PLACES:
+        return value
+    rounded = value.quantize(Decimal(1).scaleb(-MAX_PLACES))
+    if abs(value - rounded) > max(Decimal("1e-12"), abs(value) / 10**6):
+        raise SeriesError(
+            f"{name}, line {line}: the value has more than {MAX_PLACES} decimal places"
+        )
+    return rounded.normalize()
 
 
 def _as_utc(epoch_s: float) -> datetime:

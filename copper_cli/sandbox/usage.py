@@ -24,17 +24,19 @@ class Window:
     """From when the sum goes, UTC seconds."""
     end_s: int
     """Until when the sum goes."""
-    now_s: int
+    filled_s: int
     """After this instant nothing is known."""
     edges_s: Sequence[int]
     """The edges of the buckets whose rows are given, as `lay_bounds` lays them."""
+    absent: bool = False
+    """Whether rows without values are left out instead of null."""
 
 
 def write_usage(meter_id: str, meter_type: str, register: Register, window: Window) -> str:
     """The answer of `usage`: a JSON object with `sum_usage` and `results`.
 
     A row's `time` is the END of its bucket. Rows before the meter's first reading, after its
-    last and after `now_s` are null in every value; the sum stops at `now_s` too.
+    last and after `filled_s` are null in every value or absent; the sum stops there too.
     """
     total = _sum(register, window)
     head = json.dumps({"meter_id": meter_id, "meter_type": meter_type, "sum_usage": total})
@@ -58,14 +60,14 @@ def write_series(
 
 
 def _sum(register: Register, window: Window) -> float:
-    return register.total(min(window.start_s, window.now_s), min(window.end_s, window.now_s))
+    return register.total(min(window.start_s, window.filled_s), min(window.end_s, window.filled_s))
 
 
 def _find_known(register: Register, window: Window) -> tuple[int, int]:
     """The first bucket with values, and the first after it without."""
     ends = window.edges_s[1:]
     first = bisect_left(ends, register.first_s)
-    return first, max(first, bisect_right(ends, min(register.last_s, window.now_s)))
+    return first, max(first, bisect_right(ends, min(register.last_s, window.filled_s)))
 
 
 def _write_results(register: Register, window: Window) -> list[str]:
@@ -84,8 +86,9 @@ def _write_results(register: Register, window: Window) -> list[str]:
             measures.actual, powers, times[first:end], measures.usage, measures.value, strict=True
         )
     ]
-    rows[:0] = map(_write_null_result, times[:first])
-    rows += map(_write_null_result, times[end:])
+    if not window.absent:
+        rows[:0] = map(_write_null_result, times[:first])
+        rows += map(_write_null_result, times[end:])
     return rows
 
 
@@ -106,8 +109,9 @@ def _write_energies(register: Register, window: Window, factor: float) -> list[s
             energies, times[first:end], pairwise(edges), strict=True
         )
     ]
-    rows[:0] = map(_write_null_energy, times[:first])
-    rows += map(_write_null_energy, times[end:])
+    if not window.absent:
+        rows[:0] = map(_write_null_energy, times[:first])
+        rows += map(_write_null_energy, times[end:])
     return rows
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from copper_cli.errors import LocalError
+from copper_cli.filling import Gap, Unfilled, count_unfilled, is_due
 from copper_cli.records import Window
 from copper_cli.write.cells import clean
 from copper_cli.write.files import local_errors
 
-State = Literal["fetched", "empty", "failed", "to come"]
+State = Literal["fetched", "to come", "late", "empty", "failed"]
 
 FORMAT = "copper-manifest"
-VERSION = 1
+VERSION = 2
 _STATES = frozenset(get_args(State))
 _SCALARS = itemgetter("command", "start", "end", "granularity", "timezone", "layout")
 
@@ -80,15 +81,18 @@ class Entry:
     subject: str
     """Meter or gateway id."""
     state: State
-    """`fetched`: all of it. `to come`: with buckets the cloud has not filled yet. `empty`: the
-    cloud has nothing, so there is no file. `failed`: the last try did; there is a file only if
-    an earlier try wrote one."""
+    """`fetched`: all that the cloud is believed to have. `to come`, `late`: with buckets that it
+    may still fill, the youngest of them less than two days old, or more. `empty`: the cloud has
+    nothing, so there is no file. `failed`: the last try did; there is a file only if an earlier
+    try wrote one."""
     rows: int = 0
     """Rows in the file."""
-    to_come: int = 0
-    """Those of them whose bucket the cloud had not filled yet."""
-    first_to_come: datetime | None = None
-    """End of the first such bucket, UTC."""
+    unfilled: Unfilled = field(default_factory=Unfilled)
+    """Buckets without an amount by what they were called when last asked for."""
+    gaps: Sequence[Gap] = ()
+    """Where those lie that the cloud may still fill."""
+    asked_utc: datetime | None = None
+    """When the cloud was last asked for it; None where nobody knows, or it never was."""
     windows: Sequence[Window] = ()
     """The spans asked of the cloud."""
     sha256: str | None = None
@@ -99,6 +103,26 @@ class Entry:
     """Why it failed."""
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What a summary must know of a file that is kept (`sum_energy`), as JSON values."""
+
+    def unfilled_at(self, now_s: float) -> Unfilled:
+        """The buckets without an amount by what they are called now: they age."""
+        if not self.gaps or self.asked_utc is None:
+            return self.unfilled
+        then = count_unfilled(self.gaps, self.asked_utc.timestamp())
+        closed = Unfilled(missing=max(0, self.unfilled.missing - then.missing))
+        return closed + count_unfilled(self.gaps, now_s)
+
+    def is_due(self, now_s: float) -> bool:
+        """True where asking again may bring more, and it is time to."""
+        if self.asked_utc is None:
+            # Of an older version: an `empty` was believed without evidence.
+            return self.state == "empty" or is_due(self.gaps, None, now_s)
+        return is_due(self.gaps, self.asked_utc.timestamp(), now_s)
+
+    def is_whole(self) -> bool:
+        """True where nothing is null, absent or empty, as far as was told."""
+        is_filled = self.unfilled == Unfilled() and not self.gaps
+        return self.state == "fetched" and is_filled and self.asked_utc is not None
 
 
 def render_manifest(entries: Mapping[str, Entry]) -> str:
@@ -177,8 +201,14 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "subject": entry.subject,
         "state": entry.state,
         "rows": entry.rows,
-        "to_come": entry.to_come,
-        "first_to_come": _instant_text(entry.first_to_come) if entry.first_to_come else None,
+        "to_come": entry.unfilled.to_come,
+        "late": entry.unfilled.late,
+        "missing": entry.unfilled.missing,
+        "gaps": [
+            [_instant_text(_utc(gap.after_s)), _instant_text(_utc(gap.until_s)), gap.count]
+            for gap in entry.gaps
+        ],
+        "asked_utc": _instant_text(entry.asked_utc) if entry.asked_utc else None,
         "windows": [
             [_instant_text(window.start_utc), _instant_text(window.end_utc)]
             for window in entry.windows
@@ -210,14 +240,15 @@ class EntryReader:
         """As `parse_entry`."""
         if found["state"] not in _STATES:
             raise ValueError(found["state"])
-        first = _take(found, "first_to_come", str, type(None))
+        asked = _take(found, "asked_utc", str, type(None)) if "asked_utc" in found else None
         return Entry(
             question=self._question(found["question"]),
             subject=_take(found, "subject", str),
             state=found["state"],
             rows=_take(found, "rows", int),
-            to_come=_take(found, "to_come", int),
-            first_to_come=_parse_instant(first) if first else None,
+            unfilled=_parse_unfilled(found),
+            gaps=_parse_gaps(found),
+            asked_utc=_parse_instant(asked) if asked else None,
             windows=self._spans(found["windows"]),
             sha256=_take(found, "sha256", str, type(None)),
             calls=_take(found, "calls", int),
@@ -240,6 +271,31 @@ class EntryReader:
                 Window(_parse_instant(start), _parse_instant(end)) for start, end in found
             )
         return windows
+
+
+def _parse_unfilled(found: Any) -> Unfilled:
+    to_come = _take(found, "to_come", int)
+    if "asked_utc" not in found:  # version 1 counted no others
+        return Unfilled(to_come)
+    return Unfilled(to_come, _take(found, "late", int), _take(found, "missing", int))
+
+
+def _parse_gaps(found: Any) -> tuple[Gap, ...]:
+    if "asked_utc" in found:
+        return tuple(_parse_gap(*gap) for gap in found["gaps"])
+    # Version 1 knew only from when on something was to come.
+    first = _take(found, "first_to_come", str, type(None))
+    if first is None:
+        return ()
+    first_s = _parse_seconds(first)
+    return (Gap(first_s - 1, first_s, max(1, _take(found, "to_come", int))),)
+
+
+def _parse_gap(after: Any, until: Any, count: Any) -> Gap:
+    gap = Gap(_parse_seconds(after), _parse_seconds(until), count)
+    if type(count) is not int or count < 0 or gap.until_s <= gap.after_s:
+        raise ValueError(gap)
+    return gap
 
 
 def _parse_question(found: Any) -> Question:
@@ -271,6 +327,14 @@ def _parse_instant(text: str) -> datetime:
     if instant.tzinfo is None:
         raise ValueError(text)
     return instant.astimezone(UTC)
+
+
+def _parse_seconds(text: str) -> int:
+    return int(_parse_instant(text).timestamp())
+
+
+def _utc(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _or_none(value: Any) -> str:

@@ -150,7 +150,8 @@ class Folder:
     def check(self, name: str, question: Question) -> Verdict:
         """What a run that asks this question finds under this name.
 
-        `complete` (also: known to be empty), `to come` and `failed` as the entry says; `new`;
+        `complete` (also: known to be empty), `to come` (also: late) and `failed` as the entry
+        says; `new`;
         `missing` and `changed` where the file is not as it was written, so that it must be
         fetched anew; `other question`; `stranger` where no entry accounts for the file.
 
@@ -173,7 +174,9 @@ class Folder:
                 return "other question"
             if not self._is_unchanged(name, stat, entry.sha256):
                 return "changed"
-        return entry.state if entry.state in ("failed", "to come") else "complete"
+        if entry.state == "failed":
+            return "failed"
+        return "to come" if entry.state in ("to come", "late") else "complete"
 
     def refuse_message(self, name: str, question: Question) -> str:
         """Why a run must not go on where `check` says `other question` or `stranger`."""
@@ -232,8 +235,9 @@ class Folder:
                     entry,
                     sha256=before.sha256,
                     rows=before.rows,
-                    to_come=before.to_come,
-                    first_to_come=before.first_to_come,
+                    unfilled=before.unfilled,
+                    gaps=before.gaps,
+                    asked_utc=before.asked_utc,
                 )
             elif before is not None and path.exists():
                 # Somebody changed it: the old digest lets the next run see that.

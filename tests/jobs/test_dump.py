@@ -96,13 +96,14 @@ def test_a_longer_range_goes_on(
 def test_a_day_of_the_future_is_empty(
     cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
 ) -> None:
-    """No meter has a value: a folder with a summary of no rows, and nothing failed."""
+    """No meter has a value yet: a folder with a summary of no rows, four days of hours to come,
+    and nothing failed."""
     table = dump_days(make_context(cloud), request("2022-04-05", "2022-04-05"), Output(tmp_path))
-    assert [tuple(row) for row in table.rows] == [("2022-04-05", 0, 0, 0)]
+    assert [tuple(row) for row in table.rows] == [("2022-04-05", 0, 0, 4 * 24, 0, 0)]
     assert (tmp_path / "foo/2022-04-05/meter_summary.csv").read_bytes() == (
         b"ID,Type,Sum Usage\r\n"
     )
-    assert table.facts["empty"] == 4
+    assert (table.facts["empty"], table.facts["waiting"]) == (0, 4)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class PlainCloud:
     def set(self, **options) -> None:
         self.options.__dict__.update(options)
 
-    def fetch_series(self, meter_id, kind, window, granularity):
+    def fetch_series(self, meter_id, kind, window, granularity, *, anew=False):
         o = self.options
         start, end = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
         self.asked.append((start, end))
@@ -329,8 +329,8 @@ def test_gaps_and_no_registers_leave_the_known_amounts():
         )  # fmt: skip
         null_gap = cloud.fetch_series
 
-        def with_nulls(*question, ask=null_gap):
-            answer = ask(*question)
+        def with_nulls(*question, ask=null_gap, **how):
+            answer = ask(*question, **how)
             hole = range(first + 11 * HOUR, first + 30 * HOUR + 1, HOUR)
             rows = sorted([*zip(answer.times_s, answer.energy, strict=True),
                            *((t, None) for t in hole if answer.times_s[0] < t)])  # fmt: skip
@@ -389,8 +389,8 @@ def test_a_row_that_comes_in_between_two_calls_is_no_limit(book):
     cloud = PlainCloud(until=end)
     ask = cloud.fetch_series
 
-    def growing(*question):
-        answer = ask(*question)
+    def growing(*question, **how):
+        answer = ask(*question, **how)
         cloud.set(until=cloud.options.until + HOUR)
         return answer
 

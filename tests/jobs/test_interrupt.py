@@ -114,7 +114,7 @@ def test_a_download_that_is_interrupted_keeps_what_is_done(
     fetched: list[int] = []
 
     def job(n: int) -> FileJob:
-        def fetch(folder: Any) -> int:
+        def fetch(folder: Any, anew: bool) -> int:
             if n == 2 and not pressed:
                 pressed.append(True)
                 signal.raise_signal(signal.SIGINT)

@@ -164,11 +164,11 @@ def test_no_answer_is_held_while_the_next_is_asked(
     context = make_context(cloud)
     ask, held, drafts = context.client.fetch_series, [], []
 
-    def watch(*question: Any) -> Series:
+    def watch(*question: Any, **how: Any) -> Series:
         alive = [one for one in gc.get_objects() if type(one) is Series and len(one.times_s) > 9]
         held.append(len(alive))
         drafts.append(sum(path.stat().st_size for path in (tmp_path / "o").glob(".*.draft")))
-        return ask(*question)
+        return ask(*question, **how)
 
     monkeypatch.setattr(context.client, "fetch_series", watch)
     gc.collect()
@@ -289,8 +289,8 @@ def test_an_answer_that_ends_early_is_not_taken_for_all(
             context = make_context(cloud, clock=clock)
             ask = context.client.fetch_series
 
-            def shorter(*question: Any) -> Series:
-                found = ask(*question)
+            def shorter(*question: Any, **how: Any) -> Series:
+                found = ask(*question, **how)
                 known = sum(time_s <= clock.now_s for time_s in found.times_s)
                 return clip_series(found, 0, found.times_s[known - 1])
 
@@ -310,7 +310,7 @@ def test_a_draft_does_not_grow_with_every_vain_run(
 ) -> None:
     """Night after night the quota is spent when a file is to be gone on with."""
 
-    def refuse(*question: Any) -> Series:
+    def refuse(*question: Any, **how: Any) -> Series:
         raise QuotaSpentError("no call is free", resume_at_utc=NOW)
 
     short()

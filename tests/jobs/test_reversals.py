@@ -64,7 +64,9 @@ class Water:
     def fetch_timezone(self, meter_id: str) -> str:
         return "UTC"
 
-    def fetch_series(self, meter_id: str, kind: str, window: Window, granularity: str) -> Series:
+    def fetch_series(
+        self, meter_id: str, kind: str, window: Window, granularity: str, *, anew: bool = False
+    ) -> Series:
         if meter_id in self.errors:
             raise self.errors[meter_id]
         self.windows[meter_id] = window

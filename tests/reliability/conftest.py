@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cloud.mini_cloud import MiniCloud, serve
 
 from copper_cli.sandbox import Sandbox
 
 from .runs import Clock, Machine
+from .town import Town
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +35,13 @@ def machine(tmp_path: Path, clock: Clock) -> Iterator[Callable[[Sandbox], Machin
     """Makes a machine that asks the cloud given; its sessions end with the test."""
     with ExitStack() as stack:
         yield lambda cloud: Machine(cloud, tmp_path / "cache", clock, stack)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    """One meter `07:1` in Denver, in May 2021."""
+    with ExitStack() as stack:
+        for cloud in serve(MiniCloud()):
+            found = Town(cloud, tmp_path, Clock(datetime(2021, 5, 3, 15, tzinfo=UTC)), stack)
+            found.settle("07:1")
+            yield found

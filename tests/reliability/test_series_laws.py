@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.parse import parse_series
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.fetch import fetch_series
-from copper_cli.plan import BUCKET_S, SeriesPlan, plan_series
+from copper_cli.plan import SeriesPlan, plan_series
 from copper_cli.records import Series, Window
 from copper_cli.series import join_windows, merge_series
 
@@ -148,7 +149,9 @@ class Stingy:
     now_s: int
     calls: int = 0
 
-    def fetch_series(self, meter_id: str, kind: str, window: Window, granularity: str) -> Series:
+    def fetch_series(
+        self, meter_id: str, kind: str, window: Window, granularity: str, *, anew: bool = False
+    ) -> Series:
         self.calls += 1
         step_s = BUCKET_S[granularity]
         start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())

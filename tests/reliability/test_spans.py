@@ -12,12 +12,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
 from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.parallel import run_parallel
-from copper_cli.plan import BUCKET_S, plan_series
+from copper_cli.plan import plan_series
 from copper_cli.records import Series, Window
 from copper_cli.sandbox import Sandbox, SandboxConfig
 
@@ -113,7 +114,9 @@ class Thin:
         self._refused, self._rows, self._sick = refused, rows, sick
         self._lock = threading.Lock()
 
-    def fetch_series(self, meter_id: str, kind: str, window: Window, granularity: str) -> Series:
+    def fetch_series(
+        self, meter_id: str, kind: str, window: Window, granularity: str, *, anew: bool = False
+    ) -> Series:
         with self._lock:
             self.calls += 1
         step_s = BUCKET_S[granularity]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64encode
+import json
+import string
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -233,9 +235,155 @@ def test_a_rotated_refresh_token_is_good_once(serve):
     cloud = serve(quirks=frozenset({"rotate-refresh-token"})).cloud
     first = exchange(cloud, get_code(cloud)).json()["refresh_token"]
     second = refresh(cloud, first).json()["refresh_token"]
-    assert second != first
-    assert refresh(cloud, first).status_code == 403
-    assert refresh(cloud, second).status_code == 200
+    third = refresh(cloud, second).json()["refresh_token"]
+    assert len({first, second, third}) == 3
+    assert refresh(cloud, third).status_code == 200
+
+
+@pytest.mark.parametrize("replayed", [0, 1])
+def test_a_replayed_refresh_token_revokes_the_login(serve, replayed):
+    """A token that was replaced comes again: no refresh token of that login is good any more.
+
+    Access tokens live out their time, and other logins are untouched.
+    """
+    cloud = serve(quirks=frozenset({"rotate-refresh-token"})).cloud
+    other = exchange(cloud, get_code(cloud)).json()["refresh_token"]
+    tokens = [exchange(cloud, get_code(cloud)).json()["refresh_token"]]
+    for _ in range(2):
+        answer = refresh(cloud, tokens[-1]).json()
+        tokens.append(answer["refresh_token"])
+    refused = refresh(cloud, tokens[replayed])
+    assert (refused.status_code, refused.json()["error"]) == (403, "invalid_grant")
+    assert [refresh(cloud, token).status_code for token in tokens] == [403] * 3
+    assert ask_state(cloud, answer["access_token"]).status_code == 200
+    assert refresh(cloud, other).status_code == 200
+
+
+def test_a_refresh_token_is_its_own_clients(serve):
+    """Another public client cannot use it."""
+    cloud = serve().cloud
+    token = exchange(cloud, get_code(cloud)).json()["refresh_token"]
+    assert refresh(cloud, token, "l8aJ85JrIRq44CWDEcAlHLqR5wUl8Hjh").status_code == 403
+    assert refresh(cloud, token).status_code == 200
+
+
+def read_claims(token):
+    """The header and the payload of a JWT, read by hand; three parts, base64url, no padding."""
+    parts = token.split(".")
+    assert len(parts) == 3
+    assert not set(token) - set(string.ascii_letters + string.digits + "-_.")
+    return [json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2]]
+
+
+def test_access_tokens_are_jwts(serve):
+    """Header, payload, signature; times by the cloud's clock; no two tokens are alike."""
+    cloud = serve(token_ttl=600).cloud
+    tokens = [post(cloud, json=SECRET).json()["access_token"] for _ in range(2)]
+    assert tokens[0] != tokens[1]
+    assert tokens[0].split(".")[2] != tokens[1].split(".")[2]
+    header, claims = read_claims(tokens[0])
+    assert header["typ"] == "JWT"
+    assert claims["aud"] == AUDIENCE
+    assert claims["iss"] == cloud.url + "/"
+    assert claims["sub"] == "sandbox-client@clients"
+    assert claims["scope"] == post(cloud, json=SECRET).json()["scope"]
+    assert claims["exp"] - claims["iat"] == 600
+    assert 0 <= claims["iat"] - NOW.timestamp() < 60
+    fields = exchange(cloud, get_code(cloud)).json()
+    _, claims = read_claims(fields["access_token"])
+    assert (claims["scope"], claims["azp"]) == ("app offline_access", APP_CLIENT)
+
+
+def test_a_tampered_token_is_refused(serve):
+    """The payload cannot be changed under the signature, nor the signature left out."""
+    caller = serve()
+    token = caller.session.headers["Authorization"].split()[1]
+    header, payload, signature = token.split(".")
+    for wrong in (
+        f"{header}.{payload}.",
+        f"{header}.{payload}",
+        f"{header}.{payload}A.{signature}",
+    ):
+        assert ask_state(caller.cloud, wrong).status_code == 401
+
+
+def test_a_token_grows_old_where_the_clock_stands_still(serve):
+    """With a frozen `now` tokens begin by it, and expire after token_ttl seconds all the same."""
+    seconds = [5000.0]
+    caller = serve(quota_clock=lambda: seconds[0], token_ttl=60)
+    token = caller.session.headers["Authorization"].split()[1]
+    assert read_claims(token)[1]["exp"] == NOW.timestamp() + 60
+    seconds[0] += 59
+    assert caller.get("premise").status_code == 200
+    seconds[0] += 1
+    assert caller.get("premise").status_code == 401
+    token = caller.login().session.headers["Authorization"].split()[1]
+    assert read_claims(token)[1]["exp"] == NOW.timestamp() + 120
+    usage = caller.usage(
+        next(caller.cloud.fleet.meters()), "hour", "2021-02-01T06:00:00Z", "2021-02-01T08:00:00Z"
+    )
+    assert [row["usage"] is None for row in usage["results"]] == [False, False, True]
+
+
+def test_a_slash_at_the_end_makes_no_difference(serve):
+    """`/authorize/?…` as the vendor's scripts call it, and every other path."""
+    caller = serve()
+    cloud = caller.cloud
+    answer = requests.get(
+        cloud.url + "/authorize/", params=LOGIN, timeout=10, allow_redirects=False
+    )
+    code = parse_qs(urlsplit(answer.headers["Location"]).query)["code"][0]
+    fields = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "code_verifier": VERIFIER,
+        "client_id": APP_CLIENT,
+        "redirect_uri": REDIRECT,
+    }
+    assert requests.post(cloud.url + "/oauth/token/", json=fields, timeout=10).status_code == 200
+    assert requests.get(cloud.url + "/api/v2/app/?code=x", timeout=10).status_code == 200
+    assert requests.get(cloud.url + "/__sandbox__/stats/", timeout=10).json()["calls"] == 0
+    meter = next(cloud.fleet.meters())
+    for path in ("premise", "bulk", "grid/latest", f"meter/{meter.id}/location"):
+        assert caller.get(path + "/").json() == caller.get(path).json()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("HEAD", "/authorize", "GET"),
+        ("OPTIONS", "/authorize/", "GET"),
+        ("HEAD", "/passwordless/verify_redirect", "GET"),
+        ("GET", "/passwordless/start", "POST"),
+        ("PUT", "/passwordless/verify/", "POST"),
+        ("OPTIONS", "/oauth/token", "POST"),
+        ("POST", "/api/v2/app", "GET, HEAD"),
+    ],
+)
+def test_other_methods_are_refused_with_those_there_are(serve, method, path, allowed):
+    """405 and Allow; no code is used up by it."""
+    answer = requests.request(method, serve().cloud.url + path, timeout=10)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+
+
+def test_the_page_of_a_code_can_be_asked_for_its_head(serve):
+    """As any page: no body, and the length of it."""
+    url = serve().cloud.url + "/api/v2/app?code=x"
+    answer = requests.head(url, timeout=10)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["Content-Length"]) == len(requests.get(url, timeout=10).content)
+
+
+def test_hostile_bodies_are_bad_requests(serve):
+    """Nesting without end and half a surrogate are answered, not dropped."""
+    cloud = serve().cloud
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    deep = post(cloud, data="[" * 200_000, headers=headers)
+    assert deep.status_code == 400
+    half = json.dumps({**SECRET, "client_secret": "\ud800"})
+    assert post(cloud, data=half, headers=headers).status_code == 401
+    null = json.dumps({**SECRET, "client_secret": None})
+    assert post(cloud, data=null, headers=headers).status_code == 401
 
 
 def test_each_token_opens_its_own_half(serve):

@@ -17,6 +17,7 @@ from copper_cli.errors import LocalError
 from copper_cli.sandbox.config import QUIRKS
 from copper_cli.sandbox.faults import KINDS
 
+METER_OF_SEED_3 = "07:5446728016"
 SERIES = Path(__file__).parents[1] / "data" / "series"
 
 
@@ -44,20 +45,26 @@ def run(monkeypatch):
     return run_it
 
 
-def test_serve_prints_what_to_export(run):
+def test_serve_prints_what_to_export(run, monkeypatch):
     """stdout can be sourced by a shell and nothing else is on it; Ctrl-C ends with 0."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     result, (cloud, _) = run()
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert [line.partition("=")[0] for line in lines] == [
         "export COPPER_API_URL",
         "export COPPER_AUTH_URL",
+        "export NO_PROXY",
+        "export no_proxy",
         "export COPPER_CLIENT_ID",
         "export COPPER_CLIENT_SECRET",
         "export COPPER_ENTERPRISE_ID",
     ]
     assert lines[0].startswith("export COPPER_API_URL=http://127.0.0.1:")
     assert lines[2:] == [
+        "export NO_PROXY=127.0.0.1,localhost,::1",
+        "export no_proxy=127.0.0.1,localhost,::1",
         "export COPPER_CLIENT_ID=sandbox-client",
         "export COPPER_CLIENT_SECRET=sandbox-secret",
         "export COPPER_ENTERPRISE_ID=sandbox-enterprise",
@@ -66,6 +73,61 @@ def test_serve_prints_what_to_export(run):
     assert "Stopped after 0 calls." in result.stderr
     with pytest.raises(RuntimeError):
         _ = cloud.url
+
+
+def test_a_fault_that_never_fired_is_told_at_the_end(run):
+    """One line on stderr, which names it; one that fired is not told."""
+    result, _ = run(
+        *("--fault", "status=503,path=/usage,times=2", "--fault", "status=500,path=oauth"),
+        visit=lambda url: requests.post(url + "/oauth/token", timeout=10).status_code,
+    )
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1] == (
+        "The fault kind=status,path=/usage,times=2,status=503 never fired: no request met it."
+    )
+    assert result.stderr.count("never fired") == 1
+
+
+@pytest.mark.parametrize(
+    ("had", "upper", "lower"),
+    [
+        ({"no_proxy": "corp.example"}, "corp.example,127.0.0.1,localhost,::1", None),
+        ({"NO_PROXY": ".a, localhost,"}, ".a,localhost,127.0.0.1,::1", None),
+        (
+            {"NO_PROXY": "a", "no_proxy": "b"},
+            "a,127.0.0.1,localhost,::1",
+            "b,127.0.0.1,localhost,::1",
+        ),
+        ({"NO_PROXY": "127.0.0.1,::1,localhost"}, "127.0.0.1,::1,localhost", None),
+        ({"NO_PROXY": "*"}, "'*'", None),
+        ({"NO_PROXY": "it's.example"}, "'it'\"'\"'s.example,127.0.0.1,localhost,::1'", None),
+    ],
+)
+def test_serve_spares_the_loopback_from_proxies(run, monkeypatch, had, upper, lower):
+    """NO_PROXY and no_proxy keep the user's hosts and gain the loopback's; `*` is all already."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in had.items():
+        monkeypatch.setenv(name, value)
+    result, _ = run()
+    lines = result.stdout.splitlines()
+    assert f"export NO_PROXY={upper}" in lines
+    assert f"export no_proxy={lower or upper}" in lines
+
+
+def test_a_dead_proxy_is_not_asked(run, monkeypatch):
+    """With what is exported, programs that obey a proxy reach the local cloud all the same."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    result, (cloud, _) = run()
+    for line in result.stdout.splitlines():
+        name, _, value = line.removeprefix("export ").partition("=")
+        monkeypatch.setenv(name, value)
+    cloud.start()
+    try:
+        assert requests.get(cloud.url + "/api/v2/app", timeout=10).status_code == 200
+    finally:
+        cloud.stop()
 
 
 def test_serve_takes_every_option(run, monkeypatch, tmp_path):
@@ -79,6 +141,7 @@ def test_serve_takes_every_option(run, monkeypatch, tmp_path):
         *("--cap-rows", "5", "--next-page", "2", "--missing-emails", "4", "--log", str(log)),
         *("--quirk", "capped-sum", "--quirk", "aligned-buckets", "--fault", "status=502"),
         *("--client-id", "me", "--enterprise-id", "us"),
+        *("--max-page", "7", "--late", "2", "--late", f"{METER_OF_SEED_3}=36h"),
         visit=lambda url: requests.get(url + "/__sandbox__/stats", timeout=10).json(),
     )
     assert result.exit_code == 0, result.output
@@ -93,6 +156,7 @@ def test_serve_takes_every_option(run, monkeypatch, tmp_path):
     assert (config.cap_rows, config.next_page, config.missing_emails) == (5, 2, 4)
     assert config.quirks == {"capped-sum", "aligned-buckets"}
     assert config.spans()["hour"].days == 1
+    assert (config.max_page, config.late) == (7, ("2", f"{METER_OF_SEED_3}=36h"))
     assert stats["now"] == "2021-02-01T07:00:00+00:00"
     assert stats["faults"][0]["status"] == 502
     assert "COPPER_CLIENT_SECRET='it'\"'\"'s'" in result.stdout
@@ -125,6 +189,12 @@ def test_serve_replays_series(run):
         ["--premises", "0"],
         ["--series", str(SERIES), "--premises", "3"],
         ["--series", str(SERIES), "--zones", "UTC"],
+        ["--series", str(SERIES), "--series-zone", "Nowhere/Land"],
+        ["--series-zone", "UTC"],
+        ["--late", "07:1=3"],
+        ["--late", "soon"],
+        ["--max-page", "0"],
+        ["--series-unit", "therm"],
     ],
 )
 def test_wrong_options_are_a_matter_of_usage(run, args):
@@ -133,6 +203,47 @@ def test_wrong_options_are_a_matter_of_usage(run, args):
     assert result.exit_code == 2
     assert result.stderr.count("Error: ") == 1
     assert seen == []
+
+
+def test_serve_leaves_a_bad_series_out_and_says_so(run, tmp_path):
+    """A line on stderr names the file; units that were not said are told; the rest is served."""
+    text = "start,value\n2020-01-01 00:00,1\n2020-01-01 01:00,0.17099999999999999\n"
+    (tmp_path / "a-gas.csv").write_text(text)
+    (tmp_path / "b.csv").write_text(text)
+    (tmp_path / "c.csv").write_text("nonsense")
+    args = (
+        "--series",
+        str(tmp_path),
+        "--series-zone",
+        "America/Denver",
+        "--series-unit",
+        "a*=therm",
+    )
+    result, (cloud, _) = run(*args)
+    assert result.exit_code == 0
+    assert [(meter.type, meter.uom) for meter in cloud.fleet.meters()] == [
+        ("gas", "therm"),
+        ("power", "kwh"),
+    ]
+    assert result.stderr.splitlines()[:2] == [
+        "Left out: c.csv: the first line is not start,value",
+        "b.csv is taken for power in kwh; --series-unit says another unit.",
+    ]
+
+
+def test_serve_needs_one_good_series(run, tmp_path):
+    """Exit code 2 and one line, for a folder with bad files only, with none, or wrong units."""
+    (tmp_path / "bad.csv").write_text("nonsense")
+    (tmp_path / "none").mkdir()
+    for folder, more, what in (
+        (tmp_path, (), "bad.csv: the first line"),
+        (tmp_path / "none", (), "put the series there"),
+        (SERIES, ("--series-unit", "gal"), "series-unit gal"),
+    ):
+        result, _ = run("--series", str(folder), *more)
+        assert result.exit_code == 2
+        assert what in result.stderr
+        assert result.stderr.count("Error: ") == 1
 
 
 def test_local_trouble_is_told_in_one_line(run, tmp_path):
@@ -172,7 +283,11 @@ def test_a_signal_ends_it_quietly(number, tmp_path):
         text=True,
         env=os.environ,
     ) as process:
-        exports = [process.stdout.readline() for _ in range(5)]
+        exports = []
+        for line in process.stdout:
+            exports.append(line)
+            if "COPPER_ENTERPRISE_ID" in line:
+                break
         url = exports[0].strip().partition("=")[2]
         assert requests.get(url + "/api/v2/app", timeout=10).status_code == 200
         process.stderr.readline()

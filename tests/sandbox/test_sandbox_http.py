@@ -352,6 +352,78 @@ def test_a_pattern_is_searched_in_path_and_query(serve):
     assert caller.get("premise", limit=1, offset=0).status_code == 500
 
 
+@pytest.mark.parametrize("sent", ["07:1", "07%3A1", "07%3a1"])
+@pytest.mark.parametrize("path", ["07:1/usage", "07%3A1/usage", "07%3a1/usage", "/07[:]1/usage"])
+def test_a_pattern_matches_however_the_id_is_written(serve, sent, path):
+    """Raw or percent-encoded, in the request and in the fault's own text."""
+    caller = serve(faults=(f"status=502,path={path}",))
+    url = f"{caller.cloud.url}/api/v2/partner/sandbox-enterprise/meter/{sent}/usage"
+    prepared = requests.Request("GET", url, headers=caller.session.headers).prepare()
+    prepared.url = url
+    assert caller.session.send(prepared, timeout=10).status_code == 502
+
+
+def test_what_is_decoded_is_no_pattern(serve):
+    """An encoded dot is a dot, and a dot of the pattern still any character."""
+    caller = serve()
+    caller.cloud.faults.add("status=502,path=cursor=a%2Eb$")
+    assert caller.get("premise", cursor="axb").status_code == 200
+    assert caller.get("premise", cursor="a.b").status_code == 502
+    caller.cloud.faults.add("status=503,path=cursor=a.b$")
+    assert caller.get("premise", cursor="axb").status_code == 503
+
+
+def test_times_in_a_query_match_as_they_are_read(serve):
+    """`start=2020-12-22T07:00` finds what clients send as `07%3A00`."""
+    caller = serve(faults=("status=502,path=start=2020-12-22T07:00",))
+    assert caller.get(path_of_usage(caller), **DAY).status_code == 502
+
+
+def test_an_address_in_a_query_is_no_path(serve):
+    """A fault for every call does not befall a login whose redirect_uri holds `/api/v2/`."""
+    cloud = serve(faults=("status=502",)).cloud
+    query = {"redirect_uri": "https://api.copperlabs.com/api/v2/app"}
+    answer = requests.get(cloud.url + "/authorize", params=query, timeout=10)
+    assert answer.status_code == 400
+    assert len(cloud.faults.left()) == 1
+
+
+def test_faults_that_never_fired_are_told(serve):
+    """One line each, with the fault as it would be typed; those that fired once are not told."""
+    caller = serve()
+    for text in (
+        "status=503,path=premise,times=5",
+        "kind=cut,path=bulk,times=always,skip=1",
+        "kind=reset,path=/nowhere",
+        "status=429,path=meter$,retry_after=date:7,skip=3",
+    ):
+        caller.cloud.faults.add(text)
+    for path in ("premise", "bulk", "meter", "meter"):
+        caller.get(path)
+    lines = caller.cloud.faults.tell_unfired()
+    assert lines == [
+        "The fault kind=cut,path=bulk,times=always,skip=1 never fired: "
+        "it let the one request that met it through (skip=1).",
+        "The fault kind=reset,path=/nowhere never fired: no request met it.",
+        "The fault kind=status,path=meter$,skip=3,status=429,retry_after=date:7 never fired: "
+        "it let the 2 requests that met it through (skip=3).",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind=status,path=/api/v2/",
+        "kind=hang,path=a{1,2},times=3,seconds=0.5",
+        "kind=status,path=/usage,times=always,status=503,body=json,retry_after=date:0",
+        "kind=redirect,path=x,location=https://elsewhere.example/y",
+    ],
+)
+def test_a_fault_is_written_as_it_is_read(text):
+    """Its text and itself are one."""
+    assert str(Fault.parse(text)) == text
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -367,6 +439,7 @@ def test_a_pattern_is_searched_in_path_and_query(serve):
         "seconds=-1",
         "body=xml",
         "path=(",
+        "path=[$-%20]",
         "retry_after=-1",
         "retry_after=updated:3",
         "retry_after=xdate:3",

@@ -35,6 +35,18 @@ def test_offset_pages_make_up_the_whole_list(serve, path):
     assert len({entry["id"] for entry in whole}) == len(whole)
 
 
+@pytest.mark.parametrize("path", ["premise", "meter", "gateway", "gateway/history"])
+def test_pages_can_be_capped(serve, path):
+    """Whatever `limit` asks for, or none; offsets lead through the whole list all the same."""
+    caller = serve(max_page=5)
+    whole = serve().get(path).json()
+    assert caller.get(path).json() == caller.get(path, limit=1000).json() == whole[:5]
+    assert caller.get(path, limit=3, offset=4).json() == whole[4:7]
+    pages = [caller.get(path, limit=1000, offset=at).json() for at in range(0, len(whole) + 5, 5)]
+    assert [entry for page in pages for entry in page] == whole
+    assert caller.get(path, limit=10_001).status_code == 400
+
+
 def test_a_full_last_page_is_followed_by_an_empty_one(serve):
     """Twelve premises by sixes: the third page is empty."""
     caller = serve()

@@ -5,6 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from copper_cli.sandbox import ConfigError
+
 START, END = "2020-12-22T07:00:00Z", "2020-12-23T07:00:00Z"
 
 
@@ -88,6 +90,82 @@ def test_buckets_to_come_are_null(serve):
     assert [row["actual"] for row in future["results"]] == [None, None]
 
 
+@pytest.mark.parametrize("late", ["2", "2d", "48h"])
+def test_late_buckets_are_filled_days_after_their_end(serve, late):
+    """Two days after: at 07:00 on 1 February the bucket that ended at 07:00 on 30 January is
+    there and the next one null; the sum ends there. Then the clock goes on, and it is filled."""
+    now = [datetime(2021, 2, 1, 7, 0, tzinfo=UTC)]
+    caller = serve(late=(late,), clock=lambda: now[0])
+    fleet, meter = caller.cloud.fleet, by_type(caller, "power")
+    start, end = "2021-01-30T06:00:00Z", "2021-01-30T08:00:00Z"
+    answer = caller.usage(meter, "hour", start, end)
+    assert [row["value"] is None for row in answer["results"]] == [False, False, True]
+    used = fleet.register_at(meter.id, instant("2021-01-30T07:00:00Z")) - fleet.register_at(
+        meter.id, instant(start)
+    )
+    assert answer["sum_usage"] == used
+    series = caller.get(
+        f"meter/{meter.id}/baseline-series", granularity="hour", start=start, end=end
+    ).json()
+    assert [row["energy"] is None for row in series["series"]] == [False, False, True]
+    now[0] += timedelta(hours=1)
+    assert all(row["value"] for row in caller.usage(meter, "hour", start, end)["results"])
+
+
+def test_one_meter_can_be_late(serve):
+    """METER=DAYS goes before the days of the others; the aggregate counts what is filled."""
+    meter = next(serve().cloud.fleet.meters())
+    caller = serve(late=("1", f"{meter.id}=3"), premises=3)
+    fleet = caller.cloud.fleet
+    start, end = "2021-01-27T07:00:00Z", "2021-02-01T07:00:00Z"
+    days = {}
+    for one in fleet.meters():
+        rows = caller.usage(one, "day", start, end)["results"]
+        days[one.id] = [row["usage"] is None for row in rows].count(True)
+    assert days.pop(meter.id) == 3
+    assert set(days.values()) == {1}
+    month = {"granularity": "month", "meter_type": "power", "start": start, "end": end}
+    total = caller.get("aggregate/usage", **month).json()["sum_energy"]
+    ends = {m.id: f"2021-01-{29 if m.id == meter.id else 31}T07:00:00Z" for m in fleet.meters()}
+    assert total == pytest.approx(
+        sum(
+            fleet.register_at(m.id, instant(ends[m.id])) - fleet.register_at(m.id, instant(start))
+            for m in fleet.meters()
+            if m.type == "power"
+        ),
+        rel=1e-12,
+    )
+
+
+def test_a_meter_that_is_late_must_be_there(serve):
+    """An id that the fleet does not have is refused, since nothing would be late."""
+    with pytest.raises(ConfigError, match="07:1"):
+        serve(late=("07:1=3",))
+
+
+def test_a_meter_can_be_in_time_where_others_are_late(serve):
+    """METER=0."""
+    meter = next(serve().cloud.fleet.meters())
+    caller = serve(late=("3", f"{meter.id}=0"))
+    rows = caller.usage(meter, "hour", "2021-02-01T06:00:00Z", "2021-02-01T07:00:00Z")["results"]
+    assert all(row["usage"] for row in rows)
+
+
+def test_buckets_to_come_can_be_absent(serve):
+    """With the quirk no row is null: those before creation, late and to come are left out."""
+    caller = serve(late=("1",), quirks=frozenset({"absent-buckets"}))
+    meter = by_type(caller, "power")
+    query = {"granularity": "day", "start": "2021-01-30T07:00:00Z", "end": "2021-02-02T07:00:00Z"}
+    for name, rows in (("usage", "results"), ("average-series", "series")):
+        answer = caller.get(f"meter/{meter.id}/{name}", **query).json()
+        assert [row["time"] for row in answer[rows]] == [
+            "2021-01-30T07:00:00.000Z",
+            "2021-01-31T07:00:00.000Z",
+        ]
+    early = caller.usage(meter, "day", "2018-01-01T00:00:00Z", "2018-01-03T00:00:00Z")
+    assert (early["sum_usage"], early["results"]) == (0, [])
+
+
 @pytest.mark.parametrize("path", ["baseline-series", "average-series"])
 def test_series_are_the_usage_times_a_factor(serve, path):
     """Energy is usage times the meter's documented factor; null where usage is null."""
@@ -124,6 +202,17 @@ def test_a_meter_id_may_be_encoded_in_the_path(serve):
     raw = caller.get(f"meter/{meter.id}/usage", **query)
     encoded = caller.get(f"meter/{meter.id.replace(':', '%3A')}/usage", **query)
     assert raw.json() == encoded.json()
+
+
+def test_an_id_encoded_twice_is_another_id(serve):
+    """`07%253A…` is no meter: 404, and a fault for the meter does not befall it."""
+    caller = serve()
+    meter = by_type(caller, "power")
+    caller.cloud.faults.add(f"status=502,path={meter.id}/usage")
+    url = f"meter/{meter.id.replace(':', '%253A')}/usage"
+    query = {"granularity": "day", "start": START, "end": END}
+    assert caller.get(url, **query).status_code == 404
+    assert caller.get(f"meter/{meter.id}/usage", **query).status_code == 502
 
 
 def test_aligned_buckets_follow_the_meters_day(serve):
@@ -207,6 +296,33 @@ def test_long_spans_are_refused_when_told(serve):
     window = {"start": START, "end": END}
     assert caller.get(f"meter/{meter.id}/readings", **window).status_code == 400
     assert caller.get("grid/readings", **window).status_code == 400
+
+
+@pytest.mark.parametrize("quirk", ["aligned-buckets", None])
+@pytest.mark.parametrize("granularity", ["minute", "hour", "bihour", "day", "month", "auto"])
+def test_a_window_without_length_gives_no_row(serve, granularity, quirk):
+    """Usage, baseline and average, partner's and app's: no row and a sum of 0, at any instant."""
+    caller = serve(quirks=frozenset({quirk} - {None}), zones=("America/Denver",))
+    meter = by_type(caller, "power")
+    for at in (START, "2020-12-22T07:13:05Z", "2020-12-22T00:00:00-07:00"):
+        query = {"granularity": granularity, "start": at, "end": at}
+        answer = caller.get(f"meter/{meter.id}/usage", **query).json()
+        assert (answer["sum_usage"], answer["results"]) == (0, [])
+        for name in ("baseline-series", "average-series"):
+            answer = caller.get(f"meter/{meter.id}/{name}", **query).json()
+            assert (answer["sum_energy"], answer["series"]) == (0, [])
+
+
+def test_readings_of_a_window_without_length_are_none(serve):
+    """Not even where a reading lies at that very instant; the grid's and the aggregate likewise."""
+    caller = serve()
+    meter = by_type(caller, "power")
+    path = f"meter/{meter.id}/readings"
+    at = caller.get(path, start=START, end=END).json()["results"][0]["time"]
+    assert caller.get(path, start=at, end=at).json()["results"] == []
+    assert caller.get("grid/readings", start=START, end=START).json() == []
+    month = {"granularity": "month", "meter_type": "power", "start": START, "end": START}
+    assert caller.get("aggregate/usage", **month).json()["sum_energy"] == 0
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from copper_cli.errors import CloudError, LocalError
+from copper_cli.filling import Gap, Unfilled
 from copper_cli.records import Window
 from copper_cli.write import files, manifest
 from copper_cli.write.entries import entry_to_json, parse_entry, read_manifest
@@ -89,8 +90,9 @@ class TestEntries:
         whole = entry(
             "to come",
             rows=5,
-            to_come=2,
-            first_to_come=end,
+            unfilled=Unfilled(to_come=2, late=3, missing=4),
+            gaps=(Gap(1_609_480_800, 1_609_498_800, 5),),
+            asked_utc=end,
             windows=(Window(start, end),),
             sha256="ab",
             calls=3,
@@ -99,6 +101,9 @@ class TestEntries:
         )
         found = json.loads(json.dumps(entry_to_json(whole)))
         assert found["windows"] == [["2021-01-01T06:00:00Z", "2021-01-02T06:00:00Z"]]
+        assert (found["to_come"], found["late"], found["missing"]) == (2, 3, 4)
+        assert found["gaps"] == [["2021-01-01T06:00:00Z", "2021-01-01T11:00:00Z", 5]]
+        assert found["asked_utc"] == "2021-01-02T06:00:00Z"
         assert parse_entry(found) == whole
 
     @pytest.mark.parametrize(
@@ -112,7 +117,14 @@ class TestEntries:
             ("subject", None),
             ("windows", [["2021-01-01T00:00:00", "2021-01-01T00:00:00"]]),
             ("windows", 5),
-            ("first_to_come", "soon"),
+            ("to_come", None),
+            ("missing", "1"),
+            ("asked_utc", "soon"),
+            ("gaps", [["2021-01-01T00:00:00Z", "2021-01-01T00:00:00Z", 1]]),
+            ("gaps", [["2021-01-01T00:00:00Z", "2021-01-01T01:00:00Z", -1]]),
+            ("gaps", [["2021-01-01T00:00:00Z", "2021-01-01T01:00:00Z", "1"]]),
+            ("gaps", [["2021-01-01T00:00:00Z"]]),
+            ("gaps", 5),
             ("question", {}),
             ("question", []),
             ("facts", []),
@@ -142,8 +154,9 @@ class TestVerdicts:
 
     def test_to_come(self, path):
         """A file with buckets not yet filled is to be asked for again."""
-        put(path, state="to come", to_come=3)
-        assert check(path) == "to come"
+        for state in ("to come", "late"):
+            put(path, state=state, unfilled=Unfilled(3))
+            assert check(path) == "to come"
 
     def test_a_file_that_is_gone_is_missing(self, path):
         """The manifest lists it: fetch it anew."""
@@ -233,13 +246,15 @@ class TestRecords:
 
     def test_a_failed_try_does_not_cost_the_earlier_answer(self, path):
         """The file stays, and the entry says that the last try failed."""
-        written = put(path, state="to come", rows=5, to_come=2)
+        gaps = (Gap(0, 7200, 2),)
+        written = put(path, state="to come", rows=5, unfilled=Unfilled(2), gaps=gaps)
         with Folder.open(path) as folder:
             kept = folder.record(NAME, entry("failed", reason="500"))
-        assert (kept.state, kept.rows, kept.to_come, kept.sha256) == (
+        assert (kept.state, kept.rows, kept.unfilled, kept.gaps, kept.sha256) == (
             "failed",
             5,
-            2,
+            Unfilled(2),
+            gaps,
             written.sha256,
         )
         assert (path / NAME).exists()
@@ -284,7 +299,7 @@ class TestManifestFile:
         put(path, name="b.csv", text="", rows=1, calls=2, windows=(Window(start, start),))
         put(path, name="a.csv", text="")
         lines = (path / "manifest.json").read_text().splitlines()
-        assert lines[:3] == ["{", '  "format": "copper-manifest",', '  "version": 1,']
+        assert lines[:3] == ["{", '  "format": "copper-manifest",', '  "version": 2,']
         assert lines[3] == '  "files": {'
         assert lines[4].startswith('    "a.csv": {"question": {"command": "meter usage", ')
         assert json.loads((path / "manifest.json").read_text())["files"]["b.csv"] == {
@@ -301,7 +316,10 @@ class TestManifestFile:
             "state": "fetched",
             "rows": 1,
             "to_come": 0,
-            "first_to_come": None,
+            "late": 0,
+            "missing": 0,
+            "gaps": [],
+            "asked_utc": None,
             "windows": [["2020-12-22T07:00:00Z", "2020-12-22T07:00:00Z"]],
             "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "calls": 2,
@@ -368,7 +386,7 @@ class TestManifestFile:
     def test_a_newer_manifest_is_left_alone(self, path):
         """What a later version wrote, this one does not rewrite."""
         path.mkdir()
-        (path / "manifest.json").write_text('{"format": "copper-manifest", "version": 2}')
+        (path / "manifest.json").write_text('{"format": "copper-manifest", "version": 3}')
         with pytest.raises(LocalError, match=r"newer version of this program\. Update it"):
             Folder.open(path)
 
@@ -644,7 +662,7 @@ class TestJournal:
     @pytest.mark.parametrize(
         ("first", "told"),
         [
-            ({"op": "open", "format": "copper-manifest", "version": 2}, "newer version"),
+            ({"op": "open", "format": "copper-manifest", "version": 3}, "newer version"),
             ({"op": "open", "format": "else"}, "no manifest of this program"),
         ],
     )

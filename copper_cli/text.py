@@ -1,4 +1,4 @@
-"""What the cloud says, made fit for one line of a message."""
+"""Text from elsewhere made fit for one line. Ground: imports nothing of ours."""
 
 from __future__ import annotations
 

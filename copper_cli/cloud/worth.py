@@ -1,0 +1,179 @@
+"""What an answer is worth: whether its rows are those that were asked for. Pure.
+
+parse.py sees to it that an answer can be read; here it is held against the question. What
+contradicts it fails the call: an answer that is believed wrongly is worse than none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain, pairwise
+from math import fsum
+
+from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
+from copper_cli.errors import CloudError
+from copper_cli.records import GridSeries, Reading, Series, Window
+
+_FROM_ROWS = 3
+"""Fewer rows say nothing of their spacing."""
+_FINER, _COARSER = 0.75, 1.5
+"""Shares of a bucket between which rows may be apart: months, and days at a clock change, vary."""
+_MARGIN_S = DAY_S
+"""How far readings may lie outside the window that was asked for without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An answer held against its question."""
+
+    series: Series
+    """The rows that lie in the window, or within a bucket of it."""
+    left_out: int
+    """How many lay further off."""
+
+
+def hold_series(series: Series, window: Window, granularity: str, what: str) -> Held:
+    """The rows of an answer that belong to the window it was asked for.
+
+    Clouds send a row at either end or at both, so a bucket more is taken without a word; rows
+    further off are left out and counted. Where some were, the sum stays only if it is that of
+    the rows that remain. Raises CloudError where all rows lie elsewhere, or where they are
+    coarser or finer than was asked for (by their median distance).
+    """
+    step_s = BUCKET_S.get(granularity, 31 * DAY_S)
+    start_s, end_s = _seconds(window)
+    first = bisect_left(series.times_s, start_s - step_s)
+    last = bisect_right(series.times_s, end_s + step_s)
+    left_out = len(series.times_s) - (last - first)
+    if left_out:
+        if first == last:
+            raise CloudError(_elsewhere(series.times_s[0], left_out, "rows", what))
+        series = _cut(series, first, last, start_s)
+    _check_spacing(series.times_s, granularity, what)
+    return Held(series, left_out)
+
+
+def check_sum(series: Series, window: Window, granularity: str, what: str) -> None:
+    """Raises CloudError where there is no row at all, and the sum is of something.
+
+    In a window shorter than a bucket (before a clock change) there may be none.
+    """
+    start_s, end_s = _seconds(window)
+    is_whole = end_s - start_s >= BUCKET_S.get(granularity, 31 * DAY_S)
+    if is_whole and series.sum_energy and not series.times_s:
+        raise CloudError(
+            f"{what}: the cloud sent no row, though its own sum says {series.sum_energy}."
+        )
+
+
+def check_filled(series: Series, window: Window, what: str) -> None:
+    """Raises CloudError where rows hold nothing, and the sum is of something: of a span long over.
+
+    A row at the window's start is of the bucket before it.
+    """
+    rows = len(series.times_s) - bisect_right(series.times_s, _seconds(window)[0])
+    if rows and series.sum_energy and not has_amounts(series):
+        raise CloudError(
+            f"{what}: none of the {rows} rows that the cloud sent holds a value, though its own "
+            f"sum says {series.sum_energy}."
+        )
+
+
+def has_amounts(series: Series) -> bool:
+    """True where any row holds an amount or a register."""
+    return any(cell is not None for cell in chain(series.energy, series.value))
+
+
+def hold_readings(
+    readings: Sequence[Reading], window: Window, what: str
+) -> tuple[list[Reading], int]:
+    """The readings within a day of the window, and how many lay further off.
+
+    Raises CloudError where all do.
+    """
+    start_s, end_s = _seconds(window)
+    kept = [
+        r for r in readings if start_s - _MARGIN_S <= r.time_utc.timestamp() <= end_s + _MARGIN_S
+    ]
+    if readings and not kept:
+        first_s = readings[0].time_utc.timestamp()
+        raise CloudError(_elsewhere(first_s, len(readings), "readings", what))
+    return kept, len(readings) - len(kept)
+
+
+def check_grid(answer: Iterable[GridSeries], window: Window, what: str) -> None:
+    """Raises CloudError where there are readings, and all lie a day or more off the window."""
+    start_s, end_s = _seconds(window)
+    first_us = None
+    for found in answer:
+        is_late = found.times_us[0] > (end_s + _MARGIN_S) * 1_000_000
+        if found.times_us[-1] >= (start_s - _MARGIN_S) * 1_000_000 and not is_late:
+            return
+        first_us = found.times_us[0]
+    if first_us is not None:
+        raise CloudError(
+            f"{what}: all readings that the cloud sent lie outside the span it was asked for "
+            f"(one is of {_text(first_us / 1e6)})."
+        )
+
+
+def _cut(series: Series, first: int, last: int, start_s: int) -> Series:
+    """Rows `first` to `last`; without the sum where that is of more than them."""
+    rows = slice(first, last)
+    kept = replace(
+        series,
+        times_s=series.times_s[rows],
+        energy=series.energy[rows],
+        power=series.power[rows],
+        value=series.value[rows],
+        actual=series.actual[rows],
+    )
+    own = series.sum_energy
+    inside = bisect_right(kept.times_s, start_s)
+    rest = fsum(energy for energy in kept.energy[inside:] if energy is not None)
+    if own is not None and abs(own - rest) > 0.01 * abs(own) + 0.00005 * len(kept.times_s):
+        return replace(kept, sum_energy=None)
+    return kept
+
+
+def _check_spacing(times_s: Sequence[int], granularity: str, what: str) -> None:
+    step_s = bucket_s(granularity)
+    count = len(times_s) - 1
+    if count + 1 < _FROM_ROWS or times_s[-1] - times_s[0] == count * step_s:
+        return
+    apart = sorted(after - before for before, after in pairwise(times_s))
+    median_s = apart[(count - 1) // 2]
+    if not _FINER * step_s <= median_s <= _COARSER * step_s:
+        kind = "finer" if median_s < step_s else "coarser"
+        raise CloudError(
+            f"{what}: the cloud's rows are {kind} than was asked for: {_duration(median_s)} "
+            f"apart, not {_duration(step_s)}."
+        )
+
+
+def _elsewhere(first_s: float, count: int, noun: str, what: str) -> str:
+    return (
+        f"{what}: the {count} {noun} that the cloud sent lie outside the span it was asked for "
+        f"(the first is of {_text(first_s)})."
+    )
+
+
+def _seconds(window: Window) -> tuple[int, int]:
+    return int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+
+
+def _text(seconds: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return "no date that there is"
+
+
+def _duration(seconds: float) -> str:
+    for unit_s, unit in ((DAY_S, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{round(seconds / unit_s)} {unit}"
+    return f"{round(seconds)} s"
