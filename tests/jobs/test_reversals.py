@@ -135,6 +135,31 @@ def test_a_missing_side_is_listed_with_a_blank(check: Callable[..., Any]) -> Non
     assert [tuple(row) for row in table.rows] == [("p1", "7 Main St", 5007.285981117195, None)]
 
 
+def test_a_sum_is_never_made_of_a_part(check: Callable[..., Any]) -> None:
+    """Where the cloud gives no sum, it is that of the rows; with a row unknown there is none, and
+    the premise is left out and named."""
+    water = pair(5000.0, 7.0)
+    whole = water.fetch_series
+
+    def answer(energy: list[float | None]) -> None:
+        def fetch(*question: Any, **how: Any) -> Series:
+            found = whole(*question, **how)
+            start, end = found.times_s
+            nothing = [None] * 3
+            return Series([start, end - 86400, end], energy, nothing, nothing, nothing, None)
+
+        water.fetch_series = fetch  # type: ignore[method-assign]
+
+    answer([9.0, 1000.0, 2000.0])
+    assert [tuple(row) for row in check(water, method="winter").rows] == [
+        ("p1", "7 Main St", 3000.0, 3000.0)
+    ]
+    answer([9.0, 1000.0, None])
+    table = check(water)
+    assert not table.rows
+    assert {one["id"] for one in table.facts["failed"]} == {"in", "out"}
+
+
 def test_two_homes_at_one_street_address_stay_two(check: Callable[..., Any]) -> None:
     """The reference merged them: an indoor meter of one and an outdoor of the other."""
     water = Water({"in": ("water_indoor", "p1", 500.0), "out": ("water_outdoor", "p2", 400.0)})

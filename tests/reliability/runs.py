@@ -159,7 +159,8 @@ def path_of(meter_id: str, kind: str = "usage") -> str:
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
-    """What a folder holds: bytes by name, the manifest as JSON without what each file cost.
+    """What a folder holds: bytes by name, the manifest as JSON without what each file cost and
+    when it was asked for.
 
     The lock and the digests' stamps, which say nothing of the data, are left out.
     """
@@ -169,7 +170,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
             found[str(path.relative_to(folder))] = path.read_bytes()
     manifest = json.loads(found.pop("manifest.json"))
     for entry in manifest["files"].values():
-        del entry["calls"]
+        del entry["calls"], entry["asked_utc"]
     found["manifest.json"] = manifest
     return found
 
