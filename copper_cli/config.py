@@ -17,8 +17,16 @@ DEFAULT_API_URL = "https://api.copperlabs.com"
 DEFAULT_AUTH_URL = "https://auth.copperlabs.com"
 DEFAULT_QUOTA = "100/h,1000/d"
 DEFAULT_TIMEOUT_S = 60.0
+MAX_ANSWER_BYTES = 256 << 20
 
+_SIZE_BITS = {"": 0, "k": 10, "m": 20, "g": 30}
 _PERIODS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MOST_CALLS, _LONGEST_PERIOD_S = 10**9, 366 * 86400
+_CONFIG_BYTES = 1 << 20
+"""A file of profiles has some hundred."""
+_EDGES = re.compile("^[\\s\u200b-\u200f\u2060\ufeff]+|[\\s\u200b-\u200f\u2060\ufeff]+$")
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»"}
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}")
 _PROFILE_KEYS = {
     "client_id",
     "enterprise_id",
@@ -77,6 +85,8 @@ class Settings:
     """Every limit holds at once."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """A server silent for this long has failed."""
+    max_answer: int = MAX_ANSWER_BYTES
+    """Bytes of an answer as text, decompressed; a longer one is not read."""
     wait: bool = True
     """Wait for a spent quota; else QuotaSpentError."""
     reserve: int = 0
@@ -97,10 +107,18 @@ def parse_quota(text: str) -> tuple[Limit, ...]:
     """The limits in e.g. `100/h,1000/d` (also `20/10s`, `500/2h`); UsageError otherwise."""
     limits = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d*)([smhd])\s*", part)
-        if not found or int(found[1]) < 1 or found[2] == "0":
+        found = re.fullmatch(r"\s*([0-9]+)\s*/\s*([0-9]*)([smhd])\s*", part)
+        if not found or not found[1].strip("0") or (found[2] and not found[2].strip("0")):
             raise UsageError(f"--quota {text!r} is not like 100/h,1000/d (units s, m, h, d).")
-        limits.append(Limit(int(found[1]), int(found[2] or 1) * _PERIODS_S[found[3]]))
+        if len(found[1]) + len(found[2]) > 30 or (
+            int(found[1]) > _MOST_CALLS
+            or int(found[2] or 1) * _PERIODS_S[found[3]] > _LONGEST_PERIOD_S
+        ):
+            raise UsageError(
+                f"--quota {text[:40]!r} is too large: {_MOST_CALLS} calls and 366 days at most."
+            )
+        calls, period_s = int(found[1]), int(found[2] or 1) * _PERIODS_S[found[3]]
+        limits.append(Limit(calls, period_s))
     return tuple(limits)
 
 
@@ -115,19 +133,83 @@ def limit_text(limit: Limit) -> str:
     return f"{limit.calls}/{count if count > 1 else ''}{unit}"
 
 
+def parse_size(name: str, text: str) -> int:
+    """The bytes in e.g. `1000000` or `64MiB` (KiB, MiB, GiB); UsageError otherwise."""
+    found = re.fullmatch(r"\s*([0-9]{1,15})\s*(?:([kmg])ib)?\s*", text, re.IGNORECASE)
+    if not found or int(found[1]) < 1:
+        raise UsageError(f"{name} {text!r} is no size like 1000000 or 64MiB (KiB, MiB, GiB).")
+    return int(found[1]) << _SIZE_BITS[(found[2] or "").lower()]
+
+
+def size_text(size: int) -> str:
+    """`64 MiB`, or the bytes where that is no whole number."""
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size % (1 << bits) == 0:
+            return f"{size >> bits} {unit}"
+    return f"{size} bytes"
+
+
 def check_url(name: str, url: str) -> str:
-    """The url without a trailing slash; http is accepted for loopback hosts only (UsageError)."""
-    parts = urlsplit(url)
+    """The url without blanks around it and without a trailing slash.
+
+    Scheme, host and perhaps a port; http is accepted for loopback hosts only. Raises UsageError.
+    """
+    url = strip_pasted(url)
+    what = f"{name} is not an address like https://api.example.com"
+    if any(sign.isspace() or not sign.isprintable() or sign in '\\"<>^`{|}' for sign in url):
+        raise UsageError(f"{what}: there is a sign in it that no address has.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise UsageError(f"{what}; a port is a number from 1 to 65535.") from None
     host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"{name} is not an address like https://api.example.com.")
-    if parts.username or parts.password:
+    if parts.scheme not in ("http", "https") or not _is_host(host) or port == 0:
+        raise UsageError(f"{what}; a port is a number from 1 to 65535.")
+    if "@" in parts.netloc:
         raise UsageError(f"{name} holds a user name or password; leave them out.")
+    if parts.path.strip("/") or "?" in url or "#" in url:
+        raise UsageError(f"{what}: leave out what follows the host and port.")
     if parts.scheme == "http" and not is_loopback(host):
         raise UsageError(
             f"{name} is plain http to {host}; use https (http is for this machine only)."
         )
     return url.rstrip("/")
+
+
+def strip_pasted(text: str) -> str:
+    """The text without what comes along when it is pasted: blanks, invisible signs, quotes."""
+    before = None
+    while text != before:
+        before = text
+        text = _EDGES.sub("", text)
+        if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
+            text = text[1:-1]
+    return text
+
+
+def read_pasted(name: str, text: str) -> str:
+    """`strip_pasted`; UsageError, without the text, where a sign is left that no key has."""
+    text = strip_pasted(text)
+    if not text.isprintable():
+        raise UsageError(f"{name} holds a line break or another sign that cannot be shown.")
+    return text
+
+
+def _is_host(host: str) -> bool:
+    """True for an address in figures and for a name that could be looked up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return True
+    try:
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
 
 
 def is_loopback(host: str) -> bool:
@@ -169,15 +251,12 @@ def read_profile(handle: str, env: Mapping[str, str] = os.environ) -> dict[str, 
     import tomllib
 
     path = config_path(env)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"No profile {handle!r}: {path} does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from None
+    text = _read_config(handle, path)
     try:
         profiles = tomllib.loads(text).get("profile", {})
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise UsageError(f"{path} is not valid TOML: it is nested too deep.") from None
+    except ValueError as error:  # also a number of thousands of digits
         raise UsageError(f"{path} is not valid TOML: {error}.") from None
     if not isinstance(profiles, dict) or not isinstance(profiles.get(handle), dict):
         known = ", ".join(sorted(profiles)) if isinstance(profiles, dict) else ""
@@ -200,26 +279,42 @@ def read_profile(handle: str, env: Mapping[str, str] = os.environ) -> dict[str, 
     return profile
 
 
+def _read_config(handle: str, path: Path) -> str:
+    """The file of profiles as text; a mark of its encoding at its begin is passed over."""
+    import stat
+
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer would hang
+    try:
+        with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
+            is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            data = file.read(_CONFIG_BYTES + 1) if is_file else b""
+    except FileNotFoundError:
+        raise UsageError(f"No profile {handle!r}: {path} does not exist.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if not is_file:
+        raise UsageError(f"{path} cannot be read: it is no plain file.")
+    if len(data) > _CONFIG_BYTES:
+        raise UsageError(f"{path} cannot be read: it is too large for a file of profiles.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} cannot be read: it is not text in UTF-8.") from None
+
+
 def read_secret(profile: Mapping[str, Any], env: Mapping[str, str] = os.environ) -> Secret | None:
     """The secret from where the profile says it is; None where the profile does not say.
 
     Raises CredentialsError when the variable is empty or the command fails.
     """
     if name := profile.get("client_secret_env"):
-        if not env.get(name):
+        if not (secret := read_pasted(name, env.get(name, ""))):
             raise CredentialsError(f"{name} is not set; the profile takes its secret from there.")
-        return Secret(env[name])
-    if command := profile.get("client_secret_command"):
-        import subprocess
-
-        done = subprocess.run(  # noqa: S602 - the user's own command from the user's own file
-            command, shell=True, capture_output=True, text=True, check=False
-        )
-        secret = done.stdout.strip()
-        if done.returncode or not secret:
-            raise CredentialsError(
-                f"client_secret_command ended with code {done.returncode} and "
-                f"{'no output' if not secret else 'some output'}; run it by hand to see why."
-            )
         return Secret(secret)
+    if command := profile.get("client_secret_command"):
+        from copper_cli.subprogram import run_secret_command
+
+        # What is exported may be another partner's; the command has no need of it.
+        kept = {name: value for name, value in env.items() if name != "COPPER_CLIENT_SECRET"}
+        return Secret(run_secret_command(command, kept))
     return None

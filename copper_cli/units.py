@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -26,6 +27,7 @@ STANDARD_UNITS: Mapping[str, str] = {
 # cubic inches, a cubic foot 1728, an inch 0.0254 m. A therm is energy and a ccf is volume: what
 # lies between them is the gas of the day, so no factor leads from one to the other.
 _ENERGY_WH = {"wh": Fraction(1), "kwh": Fraction(1_000), "mwh": Fraction(1_000_000)}
+_GAS_ENERGY = frozenset(("therm", "therms", "dth", "mmbtu"))
 _CUBIC_METRE_IN3 = 1 / Fraction("0.0254") ** 3
 _VOLUME_IN3 = {
     "gal": Fraction(231),
@@ -36,6 +38,7 @@ _VOLUME_IN3 = {
     "m3": _CUBIC_METRE_IN3,
     "l": _CUBIC_METRE_IN3 / 1_000,
 }
+_KINDS = ("power", "gas", "water")
 _SCALES = (0, 1, 2, 3)
 _SCALE_SLACK = 0.1
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -49,8 +52,6 @@ class Normalised:
     """In the standard unit when `verified`, else as the cloud sent it; None without a reading."""
     verified: bool
     """False: nothing in the answer tells its unit."""
-    how: str
-    """What decided: `bulk`, `peers`, `uom`, `unverified`, or `none` (no reading)."""
 
 
 def standard_unit(meter_type: str) -> str | None:
@@ -58,10 +59,17 @@ def standard_unit(meter_type: str) -> str | None:
 
     Types that begin like a known kind (`power…`, `gas…`, `water…`) take its unit.
     """
-    for kind in ("power", "gas", "water"):
-        if meter_type.startswith(kind):
-            return STANDARD_UNITS.get(meter_type) or STANDARD_UNITS[kind]
-    return None
+    return STANDARD_UNITS.get(meter_type) or STANDARD_UNITS.get(_kind(meter_type))
+
+
+def amount_unit(meter_type: str, uom: str | None) -> str | None:
+    """The unit of a meter's amounts: the standard one of its type, else what the list says.
+
+    ASSUMED: where the list counts gas as energy (therm), to which no factor leads from the standard
+    volume, the amounts are in that. To check: compare a therm meter's rows with its bill.
+    """
+    standard, own = standard_unit(meter_type), (uom or "").strip().lower()
+    return own if standard == "ccf" and own in _GAS_ENERGY else standard or uom
 
 
 def convert(value: float | None, from_uom: str | None, to_uom: str | None) -> float | None:
@@ -88,38 +96,57 @@ def normalise_last_readings(
 
     The meter list has answered in raw register units at times; bulk is always normalised. So
     the evidence is, in this order: the same meter in bulk (a power of ten from 0 to 3 between
-    the two), the scale found that way for the same type and uom in this very answer (unless
-    those meters disagree), a uom that is not the standard unit. Without any, the value stays as
+    the two), the scale found that way for the same type and uom in this very answer, a uom that
+    is not the standard unit, the scale of the other types of its kind, that of the whole answer.
+    A scale counts only where all that was found so agree. Without any, the value stays as
     it is and is not verified. Nothing is remembered between answers: the cloud may be mended.
     """
     newest = _newest_bulk(bulk)
-    scales: dict[str, int] = {}
-    peers: dict[tuple[str, str], set[int]] = {}
+    found = {m.id: _find_scale(_last_value(m), newest.get(m.id)) for m in meters}
+    scales: dict[_Peers, set[int]] = defaultdict(set)
     for meter in meters:
-        scale = _find_scale(_last_value(meter), newest.get(meter.id))
+        scale = found[meter.id]
         if scale is not None:
-            scales[meter.id] = scale
-            peers.setdefault(_peer_key(meter), set()).add(scale)
-    return {
-        meter.id: _normalise(meter, scales.get(meter.id), peers.get(_peer_key(meter), set()))
-        for meter in meters
-    }
+            for peers in _peers(meter):
+                scales[peers].add(scale)
+    return {meter.id: _normalise(meter, found[meter.id], scales) for meter in meters}
 
 
-def _normalise(meter: Meter, scale: int | None, peer_scales: set[int]) -> Normalised:
+_Peers = tuple[str, ...]
+"""Names meters that one decimal point is taken to hold for."""
+
+
+def _peers(meter: Meter) -> list[_Peers]:
+    """Whose scale may hold for a meter too, the nearest first: its type, its kind, all.
+
+    What is not in the standard unit by its own uom has a factor of its own beside the decimal
+    point: it says nothing of other types, nor they of it.
+    """
+    uom = _uom(meter)
+    nearest: _Peers = (meter.type, uom)
+    in_standard = uom in ("", standard_unit(meter.type) or uom)
+    return [nearest, (_kind(meter.type),), ()] if in_standard else [nearest]
+
+
+def _normalise(
+    meter: Meter, scale: int | None, scales: Mapping[_Peers, Collection[int]]
+) -> Normalised:
     value = _last_value(meter)
     if value is None:
-        return Normalised(None, True, "none")
+        return Normalised(None, True)
     if scale is not None:
-        return Normalised(value / 10**scale, True, "bulk")
-    if len(peer_scales) == 1:
-        return Normalised(value / 10 ** next(iter(peer_scales)), True, "peers")
+        return Normalised(value / 10**scale, True)
+    for peers in _peers(meter):
+        agreed = scales.get(peers, ())
+        if len(agreed) == 1:
+            return Normalised(value / 10 ** next(iter(agreed)), True)
+        if agreed:
+            return Normalised(value, False)  # and wider circles hold these too
     unit = standard_unit(meter.type)
-    if not peer_scales and (meter.uom or "").strip().lower() != unit:
-        converted = convert(value, meter.uom, unit)
-        if converted is not None:
-            return Normalised(converted, True, "uom")
-    return Normalised(value, False, "unverified")
+    converted = convert(value, meter.uom, unit) if _uom(meter) != unit else None
+    if converted is not None:
+        return Normalised(converted, True)
+    return Normalised(value, False)
 
 
 def _find_scale(value: float | None, bulk_value: float | None) -> int | None:
@@ -142,5 +169,10 @@ def _last_value(meter: Meter) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _peer_key(meter: Meter) -> tuple[str, str]:
-    return meter.type, (meter.uom or "").strip().lower()
+def _kind(meter_type: str) -> str:
+    """`power`, `gas` or `water`; a type that nobody has described is a kind of its own."""
+    return next((kind for kind in _KINDS if meter_type.startswith(kind)), meter_type)
+
+
+def _uom(meter: Meter) -> str:
+    return (meter.uom or "").strip().lower()

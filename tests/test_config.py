@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_addresses_that_may_be(url: str) -> None:
         ("https://", "not an address"),
         ("https://me:pw@example.com", "user name or password"),
         ("http://localhost@example.com", "user name or password"),
+        ("https://@example.com", "user name or password"),
+        ("https://example.com:99999", "a port is a number from 1 to 65535"),
+        ("https://example.com:0", "a port is a number from 1 to 65535"),
+        ("https://example.com:-1", "a port is a number from 1 to 65535"),
+        ("https://example.com:http", "a port is a number from 1 to 65535"),
+        ("https://[::1", "not an address"),
+        ("https://example..com", "not an address"),
+        ("https://-example.com", "not an address"),
+        (f"https://{'a' * 64}.com", "not an address"),
+        ("https://exa mple.com", "a sign in it that no address has"),
+        ("https://example.com\n.other.example", "a sign in it that no address has"),
+        ("https://example.com\\@other.example", "a sign in it that no address has"),
+        ("https:\\\\example.com", "a sign in it that no address has"),
+        ("https://example.com/api/v2", "leave out what follows the host and port"),
+        ("https://example.com?x=1", "leave out what follows the host and port"),
+        ("https://example.com/?", "leave out what follows the host and port"),
+        ("https://example.com#x", "leave out what follows the host and port"),
     ],
 )
 def test_addresses_that_may_not_be(url: str, told: str) -> None:
@@ -81,6 +99,29 @@ def test_addresses_that_may_not_be(url: str, told: str) -> None:
         check_url("COPPER_API_URL", url)
     assert str(error.value).startswith("COPPER_API_URL ")
     assert "pw" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "around", [" {} ", "{}\n", "\u00a0{}\u00a0", "\ufeff{}", '"{}"', " '{}'\r\n"]
+)
+def test_addresses_as_they_are_pasted(around: str) -> None:
+    """Blanks, invisible signs and quotes around one do no harm."""
+    url = "https://api.example.com:8443"
+    assert check_url("X", around.format(url)) == url
+
+
+def test_a_name_in_another_script() -> None:
+    """Is an address too."""
+    assert check_url("X", "https://bücher.example") == "https://bücher.example"
+
+
+@pytest.mark.parametrize(
+    "text", ["1000000001/h", "1/367d", "9" * 5000 + "/h", "1/" + "9" * 5000 + "h"]
+)
+def test_quotas_that_are_too_large(text: str) -> None:
+    """No clock could count them; the most is said."""
+    with pytest.raises(UsageError, match="too large: 1000000000 calls and 366 days at most"):
+        parse_quota(text)
 
 
 def test_loopback() -> None:
@@ -125,6 +166,56 @@ def test_a_profile_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "copper/config.toml").mkdir()
     with pytest.raises(UsageError, match="config.toml cannot be read"):
         read_profile("a", env)
+
+
+@pytest.mark.parametrize("sign", [b"\xef\xbb\xbf", b""])
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_a_profile_from_another_editor(tmp_path: Path, sign: bytes, ending: bytes) -> None:
+    """A mark of UTF-8 at its begin and line ends of Windows are read."""
+    lines = [b"[profile.a]", b"client_id = 'x'", b'quota = """5/h"""', b""]
+    env = write(tmp_path, sign + ending.join(lines))
+    assert read_profile("a", env) == {"client_id": "x", "quota": "5/h"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[profile.a]".encode("utf-16"), "cannot be read: it is not text in UTF-8."),
+        (b"x" * 2_000_000, "cannot be read: it is too large for a file of profiles."),
+        (b"x = " + b"[" * 100_000, "is not valid TOML: it is nested too deep."),
+        (b"x = " + b"9" * 5000, "is not valid TOML: "),
+        (b"x = \x00", "is not valid TOML: "),
+    ],
+)
+def test_a_file_that_holds_no_profiles(tmp_path: Path, content: bytes, told: str) -> None:
+    """One line that says why."""
+    env = write(tmp_path, content)
+    with pytest.raises(UsageError) as error:
+        read_profile("a", env)
+    assert str(error.value).startswith(f"{tmp_path}/copper/config.toml {told}")
+
+
+def test_a_pipe_in_the_file_s_place(tmp_path: Path) -> None:
+    """Nobody will ever write to it: it is not waited for."""
+    env = write(tmp_path, b"")
+    path = tmp_path / "copper/config.toml"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="cannot be read: it is no plain file"):
+        read_profile("a", env)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="cannot be read: it is no plain file"):
+        read_profile("a", env)
+
+
+def test_a_file_that_is_linked_to(tmp_path: Path) -> None:
+    """Is read: people keep such files in a folder of their own."""
+    env = write(tmp_path, b"[profile.a]\nclient_id='x'\n")
+    path = tmp_path / "copper/config.toml"
+    path.rename(tmp_path / "real.toml")
+    path.symlink_to(tmp_path / "real.toml")
+    assert read_profile("a", env) == {"client_id": "x"}
 
 
 def test_secrets_by_name_and_by_command() -> None:

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -138,6 +139,16 @@ def test_data_dump(script: Script, checkout: Path, cloud: Sandbox) -> None:
     assert zipped.name.split(".")[1] in {f"{date.today():%Y%m%d}", f"{datetime.now(UTC):%Y%m%d}"}
     with zipfile.ZipFile(zipped) as bundle:
         assert len(bundle.namelist()) == 2 * (4 + 1)
+
+
+def test_data_dump_takes_the_words_for_days(script: Script, checkout: Path, cloud: Sandbox) -> None:
+    """As the program: -7d is no option, a month is all of it."""
+    today = datetime.now(ZoneInfo("America/Denver")).date()  # where the meters are
+    back = (today - date(2021, 2, 27)).days
+    done = script("data_dump.sh", "foo", f"-{back}d", "2021-02", "day", **cloud.environment())
+    assert done.returncode == 0, done.stderr
+    days = sorted(p.name for p in (checkout / "generated/foo").iterdir() if p.is_dir())
+    assert days == ["2021-02-27", "2021-02-28"]
 
 
 def test_data_dump_passes_the_exit_code_on(script: Script, cloud: Sandbox) -> None:

@@ -9,6 +9,7 @@ from copper_cli.records import BulkReading, LastReading, Meter
 from copper_cli.units import (
     STANDARD_UNITS,
     Normalised,
+    amount_unit,
     convert,
     normalise_last_readings,
     standard_unit,
@@ -44,13 +45,13 @@ def normalise_one(value, bulk_value, **kwargs):
 def test_the_four_pairs_of_the_complaint(raw, in_bulk, expected, meter_type, uom):
     """What people reported a hundred times too large comes out in the standard unit."""
     found = normalise_one(raw, in_bulk, meter_type=meter_type, uom=uom)
-    assert found == Normalised(expected, True, "bulk")
+    assert found == Normalised(expected, True)
 
 
 @pytest.mark.parametrize("value", [1011.230, 491.850, 389.580, 69.670])
 def test_a_normalised_answer_is_left_alone(value):
     """Where the cloud is mended and both lists agree, the number stays as it is."""
-    assert normalise_one(value * 1.01, value) == Normalised(value * 1.01, True, "bulk")
+    assert normalise_one(value * 1.01, value) == Normalised(value * 1.01, True)
 
 
 @given(
@@ -61,7 +62,7 @@ def test_a_normalised_answer_is_left_alone(value):
 def test_any_scale_is_found_within_a_tenth_of_a_decade(in_bulk, drift, scale):
     """A register up to a quarter away from bulk is read in bulk's scale, whatever the scale."""
     found = normalise_one(in_bulk * drift * 10**scale, in_bulk)
-    assert found.how == "bulk"
+    assert found.verified
     assert found.value == pytest.approx(in_bulk * drift)
 
 
@@ -80,40 +81,92 @@ def test_any_scale_is_found_within_a_tenth_of_a_decade(in_bulk, drift, scale):
 )
 def test_bulk_that_shows_no_clear_scale_decides_nothing(value, in_bulk):
     """Without other evidence the number is left as it is and counts as not verified."""
-    assert normalise_one(value, in_bulk) == Normalised(value, False, "unverified")
+    assert normalise_one(value, in_bulk) == Normalised(value, False)
 
 
 def test_peers_decide_for_a_meter_that_bulk_does_not_know():
     """The scale of meters of the same type and unit in the same answer holds for the others."""
     meters = [meter("07:1", 50_000.0), meter("07:2", 60_000.0), meter("07:3", 7_000.0)]
     found = normalise_last_readings(meters, [bulk("07:1", 500.0), bulk("07:2", 598.0)])
-    assert found["07:3"] == Normalised(70.0, True, "peers")
+    assert found["07:3"] == Normalised(70.0, True)
 
 
 def test_peers_that_are_not_scaled_verify_too():
     """Scale 0 is a scale: the value stays and is verified."""
     meters = [meter("07:1", 500.0), meter("07:2", 7_000.0)]
     found = normalise_last_readings(meters, [bulk("07:1", 499.0)])
-    assert found["07:2"] == Normalised(7_000.0, True, "peers")
+    assert found["07:2"] == Normalised(7_000.0, True)
 
 
 def test_peers_that_disagree_verify_nothing():
     """Two scales among meters of one kind: nobody knows which one holds for a third."""
     meters = [meter("07:1", 500.0), meter("07:2", 60_000.0), meter("07:3", 7_000.0, uom="KWH")]
     found = normalise_last_readings(meters, [bulk("07:1", 500.0), bulk("07:2", 600.0)])
-    assert found["07:3"] == Normalised(7_000.0, False, "unverified")
+    assert found["07:3"] == Normalised(7_000.0, False)
 
 
-def test_peers_are_of_the_same_type_and_unit():
-    """A scale of kwh meters says nothing of wh meters, nor one of power of power_net."""
+def test_the_nearest_meters_decide():
+    """Those of the same type and unit before all others, however many agree on another scale."""
     meters = [
         meter("07:1", 50_000.0),
-        meter("07:2", 7_000.0, uom="wh"),
-        meter("07:3", 7_000.0, meter_type="power_net"),
+        meter("07:2", 60_000.0),
+        meter("12:1", 700.0, "gas", "ccf"),
+        meter("12:2", 800.0, "gas", "ccf"),
     ]
+    rows = [bulk("07:1", 500.0), bulk("07:2", 600.0), bulk("12:1", 700.0)]
+    assert normalise_last_readings(meters, rows)["12:2"] == Normalised(800.0, True)
+
+
+def test_a_type_that_bulk_lacks_is_told_by_its_kind_then_by_all():
+    """The decimal point moved for the whole list: of its kind, else of every type that is proved."""
+    powers = [meter("07:1", 50_000.0), meter("07:2", 60_000.0, meter_type="power_gen")]
+    rows = [bulk("07:1", 500.0), bulk("07:2", 600.0)]
+    others = [
+        meter("07:3", 7_000.0, meter_type="power_net"),
+        meter("12:1", 42_754.0, "gas", "ccf"),
+        meter("IQ:1", 6_967.0, "water_indoor", None),
+        meter("ST:1", 800.0, "steam", "lb"),
+    ]
+    found = normalise_last_readings([*powers, *others], rows)
+    expected = [70.0, 427.54, 69.67, 8.0]
+    assert [found[one.id] for one in others] == [Normalised(value, True) for value in expected]
+
+
+def test_a_kind_that_agrees_needs_no_agreement_of_the_rest():
+    """Gas moved by one, electricity by two: each kind tells its own, water nobody."""
+    meters = [
+        meter("07:1", 50_000.0),
+        meter("07:2", 7_000.0, meter_type="power_sub"),
+        meter("12:1", 7_000.0, "gas", "ccf"),
+        meter("12:2", 6_000.0, "gas_sub", "ccf"),
+        meter("IQ:1", 900.0, "water", "gal"),
+    ]
+    found = normalise_last_readings(meters, [bulk("07:1", 500.0), bulk("12:1", 700.0)])
+    assert found["07:2"] == Normalised(70.0, True)
+    assert found["12:2"] == Normalised(600.0, True)
+    assert found["IQ:1"] == Normalised(900.0, False)
+
+
+def test_a_unit_of_its_own_comes_before_other_types():
+    """Watt hours are a thousandth of a kwh wherever the decimal point of the others stands."""
+    meters = [meter("07:1", 50_000.0), meter("07:2", 7_000.0, uom="wh")]
     found = normalise_last_readings(meters, [bulk("07:1", 500.0)])
-    assert found["07:2"] == Normalised(7.0, True, "uom")
-    assert found["07:3"] == Normalised(7_000.0, False, "unverified")
+    assert found["07:2"] == Normalised(7.0, True)
+
+
+def test_a_unit_of_its_own_says_nothing_of_other_types():
+    """A thousand between wh and bulk is the unit, not the decimal point of the list."""
+    meters = [meter("07:1", 500_000.0, uom="wh"), meter("07:2", 7_000.0)]
+    found = normalise_last_readings(meters, [bulk("07:1", 500.0)])
+    assert found["07:1"] == Normalised(500.0, True)
+    assert found["07:2"] == Normalised(7_000.0, False)
+
+
+def test_a_unit_that_does_not_convert_is_not_verified_by_others():
+    """What the decimal point of kwh is does not make ccf of a therm."""
+    meters = [meter("07:1", 50_000.0), meter("12:1", 7_000.0, "gas", "therm")]
+    found = normalise_last_readings(meters, [bulk("07:1", 500.0)])
+    assert found["12:1"] == Normalised(7_000.0, False)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +181,7 @@ def test_peers_are_of_the_same_type_and_unit():
 def test_another_unit_is_converted_last(meter_type, uom, value, expected):
     """Without bulk or peers the meter's own unit decides, if it is not the standard one."""
     found = normalise_last_readings([meter("1", value, meter_type, uom)], [])
-    assert found["1"] == Normalised(expected, True, "uom")
+    assert found["1"] == Normalised(expected, True)
 
 
 @pytest.mark.parametrize(
@@ -138,19 +191,19 @@ def test_another_unit_is_converted_last(meter_type, uom, value, expected):
 def test_without_evidence_a_value_is_left_and_not_verified(meter_type, uom):
     """The standard unit's name proves nothing (it stood there too when values were raw)."""
     found = normalise_last_readings([meter("1", 7.0, meter_type, uom)], [])
-    assert found["1"] == Normalised(7.0, False, "unverified")
+    assert found["1"] == Normalised(7.0, False)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_no_reading_leaves_nothing_to_verify(value):
     """A meter never heard has no value and no doubt about it."""
-    assert normalise_one(value, 500.0) == Normalised(None, True, "none")
+    assert normalise_one(value, 500.0) == Normalised(None, True)
 
 
 def test_a_reading_without_value_is_no_reading():
     """The cloud may send a last reading whose value is null."""
     silent = Meter("1", "gas", None, None, None, None, "ccf", LastReading(None, None), ())
-    assert normalise_last_readings([silent], [])["1"] == Normalised(None, True, "none")
+    assert normalise_last_readings([silent], [])["1"] == Normalised(None, True)
 
 
 def test_the_newest_bulk_row_counts():
@@ -161,7 +214,7 @@ def test_the_newest_bulk_row_counts():
         bulk("07:1", 1.0, time_utc=None),
     ]
     found = normalise_last_readings([meter("07:1", 6100.0)], rows)
-    assert found["07:1"] == Normalised(61.0, True, "bulk")
+    assert found["07:1"] == Normalised(61.0, True)
 
 
 @pytest.mark.parametrize(
@@ -227,3 +280,21 @@ def test_there_and_back(value, pair):
     """Converting back gives the value again."""
     there = convert(value, *pair)
     assert convert(there, *reversed(pair)) == pytest.approx(value, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("meter_type", "uom", "expected"),
+    [
+        ("gas", "ccf", "ccf"),
+        ("gas", "m3", "ccf"),
+        ("gas", None, "ccf"),
+        ("gas", "Therm", "therm"),
+        ("power_net", "therm", "kwh"),
+        ("water", "cf", "gal"),
+        ("steam", "lb", "lb"),
+        ("steam", None, None),
+    ],
+)
+def test_amounts_are_in_the_standard_unit_but_for_gas_as_energy(meter_type, uom, expected):
+    """A therm is no volume: it is never called ccf."""
+    assert amount_unit(meter_type, uom) == expected

@@ -13,7 +13,14 @@ from typing import Any, NoReturn
 
 import click
 
-from copper_cli.cli.options import InterruptedRunError, ProgramGroup, ReaderGoneError
+from copper_cli.cli.options import (
+    PROGRAM_SETTINGS,
+    InterruptedRunError,
+    ProgramGroup,
+    ReaderGoneError,
+    version_option,
+)
+from copper_cli.cli.standard import drop_stdout, guard_standard_streams
 from copper_cli.errors import CopperError
 
 EXIT_BUG = 1
@@ -32,6 +39,7 @@ _COMMANDS = {
     "quota": ("quota", "Calls used and left, and when the next come free."),
     "cache": ("cache", "Answers kept on this machine: show or clear."),
     "sandbox": ("sandbox", "A local cloud of made-up or replayed data."),
+    "help": ("help", "The same as COMMAND --help."),
 }
 
 
@@ -47,7 +55,7 @@ class RootGroup(ProgramGroup):
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"copper_cli.cli.{_COMMANDS[name][0]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, "help_" if name == "help" else name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,12 +64,8 @@ class RootGroup(ProgramGroup):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-@click.group(
-    cls=RootGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    no_args_is_help=True,
-)
-@click.version_option(package_name="copper-cli", message="%(prog)s %(version)s")
+@click.group(cls=RootGroup, context_settings=PROGRAM_SETTINGS, no_args_is_help=True)
+@version_option()
 def root() -> None:
     """Pull electric, gas and water data out of Copper Cloud.
 
@@ -86,12 +90,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def main_account(argv: Sequence[str] | None = None) -> NoReturn:
     """The program `copper-client`: the account branch alone."""
-    from copper_cli.cli.account import account
+    from copper_cli.cli.account import copper_client
 
-    _leave(_run_process(account, argv))
+    _leave(_run_process(copper_client, argv))
 
 
 def _run_process(command: click.Command, argv: Sequence[str] | None) -> int:
+    guard_standard_streams()
     # A fleet's records are many and stay: looking through them for rubbish after every 700 new
     # ones, as Python does, takes a fifth of a run that finds 10,000 finished meters.
     gc.set_threshold(50_000)
@@ -117,8 +122,7 @@ def run(command: click.Command, arguments: list[str]) -> int:
     except (InterruptedRunError, KeyboardInterrupt, click.Abort):
         return _complain("interrupted; the same command goes on from here.", EXIT_INTERRUPTED)
     except (ReaderGoneError, BrokenPipeError):
-        # Python must not complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()  # Python must not complain about it at exit either
         return EXIT_PIPE
     except Exception as error:
         return _complain(_describe_bug(error), EXIT_BUG)

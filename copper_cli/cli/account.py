@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 
 import click
 
-from copper_cli.cli.options import ProgramGroup
+from copper_cli.cli.help import make_help
+from copper_cli.cli.options import PROGRAM_SETTINGS, ProgramGroup, version_option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -78,3 +80,25 @@ def logout(run: Run) -> None:
     from copper_cli.cloud.app import logout as forget
 
     run.say("Logged out." if forget(run.settings(individual=True)) else "Nobody was logged in.")
+
+
+def _as_client(command: click.Command) -> click.Command:
+    """The same command, told of under the other program's name."""
+    found = copy.copy(command)
+    found.help = (command.help or "").replace("copper account", "copper-client")
+    return found
+
+
+def _make_client() -> ProgramGroup:
+    commands = [*map(_as_client, account.commands.values()), make_help("copper-client", "login")]
+    return ProgramGroup(
+        name="copper-client",
+        commands=commands,
+        callback=account.callback,
+        help=_as_client(account).help,
+        invoke_without_command=True,
+        context_settings=PROGRAM_SETTINGS,
+    )
+
+
+copper_client = version_option()(_make_client())

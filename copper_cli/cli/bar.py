@@ -1,9 +1,12 @@
 """The bar on a terminal. Takes a tenth of a second to import: only where one is drawn.
 
-It is made of what rich.progress is made of, a Live region and a ProgressBar. rich.progress itself
-lays its columns out as a table, which on a narrow terminal cuts every column short; here the
-least wanted goes and the rest stays whole. Its thread is not needed either: the watcher's ticker
-draws.
+It is made of rich's ProgressBar. rich.progress itself lays its columns out as a table, which on a
+narrow terminal cuts every column short; here the least wanted goes and the rest stays whole. Its
+thread is not needed either: the watcher's ticker draws.
+
+Between two drawings the cursor stands where the bar begins, and all below it is wiped before the
+next one. A terminal that was made narrower has wrapped the rows, nobody can tell into how many;
+but it keeps the cursor at the same letter, so that none of them stays.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 
+import click
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
@@ -24,8 +27,10 @@ _BAR_CELLS = 30
 _LEAST_BAR_CELLS = 8
 _LEAST_WAIT_CELLS = 16
 _FREE_CELLS = 4
-"""Left free at the right, so that the ^C a terminal shows does not begin a new line."""
+"""Left free at the right: a terminal made narrower by so few columns has nothing to wrap."""
 _GAP = "  "
+_WIPE = "\r \x1b[J\r"
+"""The blank: tmux keeps what is wiped from the first cell of the screen on, above it."""
 
 
 class Bar:
@@ -34,42 +39,40 @@ class Bar:
     Not safe for threads: its user sees to that.
     """
 
-    def __init__(self, look: Callable[[], Shown]) -> None:
+    def __init__(self, look: Callable[[], Shown], *, color: bool = True) -> None:
         # That something may move was decided before, whatever stderr is.
-        self._console = _Terminal(file=sys.stderr, force_terminal=True, no_color=False)
-        self._live = Live(
-            console=self._console,
-            get_renderable=lambda: _Line(look()),
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
+        self._console = Console(
+            file=sys.stderr,
+            force_terminal=True,
+            no_color=not color,
+            color_system="auto" if color else None,
         )
-        self._live.start()
+        self._look = look
 
     def draw(self) -> None:
         """Show how far it is now."""
-        self._live.refresh()
+        _write(_WIPE + self._render())
 
     def say(self, text: str) -> None:
         """A line above it that stays; a long one is wrapped by the terminal."""
-        self._console.out(text, highlight=False)
+        _write(f"{_WIPE}{text}\n{self._render()}")
 
     def end(self) -> None:
         """Wipe it."""
-        self._live.stop()
+        _write(_WIPE)
+
+    def _render(self) -> str:
+        """Its rows, and the way back to where they begin."""
+        with self._console.capture() as captured:
+            self._console.print(_Line(self._look()), end="")
+        # More rows than the terminal has would scroll away, out of the wiper's reach.
+        rows = captured.get().split("\n")[: max(self._console.height - 1, 1)]
+        up = f"\x1b[{len(rows) - 1}A" if len(rows) > 1 else ""
+        return "\n".join(rows) + "\r" + up
 
 
-class _Terminal(Console):
-    """A console whose cursor is never hidden, so that no end of the program can leave it so."""
-
-    def show_cursor(self, show: bool = True) -> bool:
-        """Nothing is done."""
-        return False
-
-    def on_broken_pipe(self) -> None:
-        """Left to whoever writes; rich would end the program."""
-        raise  # noqa: PLE0704 - called where the error is handled
+def _write(text: str) -> None:
+    click.echo(text, err=True, nl=False, color=True)  # which knows Windows' consoles too
 
 
 class _Line:
@@ -88,7 +91,9 @@ class _Line:
             bar = ProgressBar(shown.total or None, shown.done, width=room)
             cells = list(console.render(bar, options))
             yield from cells
-            yield Segment(" " * (room - Segment.get_line_length(cells)) + _GAP)
+            # What is left to do is grey; without colours it is thin.
+            rest = "─" if console.no_color and not options.ascii_only else " "
+            yield Segment(rest * (room - Segment.get_line_length(cells)) + _GAP)
         yield Segment(words)
         if shown.wait and width >= _LEAST_WAIT_CELLS:
             yield Segment.line()

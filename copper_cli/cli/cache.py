@@ -16,28 +16,33 @@ def cache() -> None:
 @cache.command()
 @pass_run
 def info(run: Run) -> None:
-    """Show where the answers are kept, how many and how large.
+    """Show where the answers are kept, how many and how large, and what was learned of spans.
+
+    Spans are how much the cloud grants a call: by granularity (in buckets; readings in hours,
+    grid in minutes), for all meters of the partner or for one that gets less.
 
     \b
     Example:
       copper cache info
     """
-    from copper_cli.jobs.quota import show_cache
+    from copper_cli.jobs.quota import show_cache, show_spans
 
-    run.show(show_cache(run.settings()))
+    settings = run.settings()
+    run.show(show_cache(settings))
+    run.show_more(show_spans(settings))
     run.complete()
 
 
 @cache.command()
 @pass_run
 def clear(run: Run) -> None:
-    """Forget all kept answers of this client id.
+    """Forget all kept answers of this client id, and what was learned of spans.
 
     \b
     Example:
       copper cache clear
     """
-    from copper_cli.cloud.cache import clear_cache
+    from copper_cli.jobs.quota import clear_all
 
-    run.say("Cleared." if clear_cache(run.settings()) else "Nothing was kept.")
+    run.say("Cleared." if clear_all(run.settings()) else "Nothing was kept.")
     run.complete()

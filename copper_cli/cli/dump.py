@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from copper_cli.buckets import BUCKET_S
-from copper_cli.cli.meter import check_range
+from copper_cli.cli.dates import LAST_DAY, START, Day, settle_range
 from copper_cli.cli.options import (
-    DATE,
     LAYOUTS,
     ZONE,
     ProgramCommand,
@@ -25,8 +23,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=ProgramCommand)
 @click.argument("name")
-@click.argument("start", type=DATE)
-@click.argument("finish", type=DATE)
+@click.argument("start", type=START)
+@click.argument("finish", type=LAST_DAY)
 @click.argument("granularity", type=click.Choice(tuple(BUCKET_S)))
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in each meter's zone.")
 @option("--layout", type=click.Choice(LAYOUTS), default="rows", show_default=True)
@@ -35,8 +33,8 @@ if TYPE_CHECKING:
 def dump(
     run: Run,
     name: str,
-    start: date,
-    finish: date,
+    start: Day,
+    finish: Day,
     granularity: str,
     timezone: ZoneInfo | None,
     layout: Any,
@@ -50,6 +48,6 @@ def dump(
     """
     from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 
-    check_range(start, finish, one_day=True)
-    request = DumpRequest(name, start, finish, granularity, timezone, layout)
+    first, last = settle_range(run, start, finish, one_day=True, zone=timezone)
+    request = DumpRequest(name, first, last, granularity, timezone, layout)
     run.download(dump_days, estimate_dump, request, **how)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import click
 
-from copper_cli.cli.meter import check_range
-from copper_cli.cli.options import DATE, ProgramGroup, download_options, option
+from copper_cli.cli.dates import LAST_DAY, START, Day, settle_range
+from copper_cli.cli.options import ID, ProgramGroup, download_options, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -32,16 +30,16 @@ def latest(run: Run) -> None:
 
 
 @grid.command()
-@click.argument("start", type=DATE)
-@click.argument("end", type=DATE)
-@option("--premise-id", metavar="ID", help="Only the gateways of this premise.")
-@option("--gateway-id", metavar="ID", help="Only this gateway.")
+@click.argument("start", type=START)
+@click.argument("end", type=LAST_DAY)
+@option("--premise-id", metavar="ID", type=ID, help="Only the gateways of this premise.")
+@option("--gateway-id", metavar="ID", type=ID, help="Only this gateway.")
 @download_options
 @pass_run
 def readings(
     run: Run,
-    start: date,
-    end: date,
+    start: Day,
+    end: Day,
     premise_id: str | None,
     gateway_id: str | None,
     **how: bool,
@@ -58,6 +56,8 @@ def readings(
         estimate_grid_readings,
     )
 
-    check_range(start, end, one_day=True)
-    request = GridRequest(start, end, premise_id, gateway_id)
+    first, last = settle_range(
+        run, start, end, one_day=True, premise_id=premise_id, gateway_id=gateway_id
+    )
+    request = GridRequest(first, last, premise_id, gateway_id)
     run.download(download_grid_readings, estimate_grid_readings, request, **how)

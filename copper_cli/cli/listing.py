@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from copper_cli.cli.options import ProgramCommand, option
+from copper_cli.cli.options import ID, ProgramCommand, option
 from copper_cli.cli.running import Run, pass_run
 
 
@@ -18,8 +18,9 @@ from copper_cli.cli.running import Run, pass_run
     is_flag=True,
     help="Ask again, ten times at most, until no email is missing; adds the users' emails.",
 )
+@option("--with-ids", is_flag=True, help="Add the ids of the meters: one call more, their list.")
 @pass_run
-def premise(run: Run, with_users: bool, incomplete: bool, hydrate: bool) -> None:
+def premise(run: Run, with_users: bool, incomplete: bool, hydrate: bool, with_ids: bool) -> None:
     """List premises, oldest first.
 
     \b
@@ -33,6 +34,7 @@ def premise(run: Run, with_users: bool, incomplete: bool, hydrate: bool) -> None
         run.context(),
         with_users=with_users or hydrate,
         incomplete=incomplete,
+        with_ids=with_ids,
         tries=HYDRATE_TRIES if hydrate else 1,
     )
     run.show(table, "premises")
@@ -42,9 +44,14 @@ def premise(run: Run, with_users: bool, incomplete: bool, hydrate: bool) -> None
 
 
 @click.command(cls=ProgramCommand)
-@option("--detailed", is_flag=True, help="Add address, city and postal code.")
+@option("--detailed", is_flag=True, help="Add address, city and postal code: two lists more.")
+@option(
+    "--with-ids",
+    is_flag=True,
+    help="Add the premise's id: one call more, the meter list, unless --detailed asks for it.",
+)
 @pass_run
-def bulk(run: Run, detailed: bool) -> None:
+def bulk(run: Run, detailed: bool, with_ids: bool) -> None:
     """Show the newest reading of every meter heard recently, in standard units.
 
     \b
@@ -54,12 +61,12 @@ def bulk(run: Run, detailed: bool) -> None:
     """
     from copper_cli.jobs.listing import list_bulk
 
-    run.show(list_bulk(run.context(), detailed=detailed), "meters")
+    run.show(list_bulk(run.context(), detailed=detailed, with_ids=with_ids), "meters")
     run.complete()
 
 
 @click.command(cls=ProgramCommand)
-@click.argument("gateway_id", metavar="[ID]", required=False)
+@click.argument("gateway_id", metavar="[ID]", type=ID, required=False)
 @pass_run
 def gateway(run: Run, gateway_id: str | None) -> None:
     """List gateways; with ID, show one with every field it has.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from copper_cli.buckets import GRANULARITIES
+from copper_cli.cli.dates import END_MIDNIGHT, LAST_DAY, START, Day, settle_range
 from copper_cli.cli.options import (
-    DATE,
     DRY_RUN,
+    ID,
     LAYOUTS,
     ZONE,
+    CountType,
     ProgramGroup,
     download_options,
     option,
@@ -31,27 +32,17 @@ def meter() -> None:
     """Download what meters measured, and check on them."""
 
 
-def check_range(start: date, end: date, *, one_day: bool) -> None:
-    """UsageError where START and END do not make a range."""
-    if start > end:
-        raise click.UsageError(f"START {start} is after END {end}.")
-    if start == end and not one_day:
-        raise click.UsageError(
-            f"START and END are both {start}; END is a midnight, so one day is "
-            f"{start} {date.fromordinal(start.toordinal() + 1)}."
-        )
-
-
 def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What all interval downloads take."""
     for add in reversed(
         (
-            click.argument("start", type=DATE),
-            click.argument("end", type=DATE),
+            click.argument("start", type=START),
+            click.argument("end", type=END_MIDNIGHT),
             option(
                 "--meter-id",
                 "meter_ids",
                 metavar="ID",
+                type=ID,
                 multiple=True,
                 help="Only this meter; may be given several times.",
             ),
@@ -71,7 +62,7 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
             option(
                 "--step",
                 metavar="DAYS",
-                type=click.IntRange(min=1),
+                type=CountType(1, 36600),
                 help="Ask for windows of that many days, not for as long ones as the cloud allows.",
             ),
             option(
@@ -91,8 +82,8 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _download(
     run: Run,
     kind: SeriesKind,
-    start: date,
-    end: date,
+    start: Day,
+    end: Day,
     meter_ids: tuple[str, ...],
     timezone: ZoneInfo | None,
     step: int | None,
@@ -103,9 +94,9 @@ def _download(
 ) -> None:
     from copper_cli.jobs.interval import SeriesRequest, download_series, estimate_series
 
-    check_range(start, end, one_day=False)
+    first, last = settle_range(run, start, end, one_day=False, zone=timezone, meter_ids=meter_ids)
     request = SeriesRequest(
-        kind, start, end, zone=timezone, meter_ids=meter_ids, step_days=step, **rest
+        kind, first, last, zone=timezone, meter_ids=meter_ids, step_days=step, **rest
     )
     run.download(
         download_series,
@@ -127,6 +118,7 @@ def usage(run: Run, **options: Any) -> None:
     \b
     Examples:
       copper meter usage 2020-12-22 2021-01-12 --granularity hour
+      copper meter usage -7d today --output-dir last-week
       copper meter usage 2021-01-01 2022-01-01 --meter-id 07:57277300 --granularity day
     """
     _download(run, "usage", **options)
@@ -160,8 +152,11 @@ def average_series(run: Run, **options: Any) -> None:
 
 @meter.command()
 @option("--detailed", is_flag=True, help="Add address, city and postal code.")
+@option(
+    "--with-ids", is_flag=True, help="Show the premise's id in the table and CSV, as JSON does."
+)
 @pass_run
-def status(run: Run, detailed: bool) -> None:
+def status(run: Run, detailed: bool, with_ids: bool) -> None:
     """Show every meter with its newest reading, also those not heard lately.
 
     \b
@@ -170,7 +165,7 @@ def status(run: Run, detailed: bool) -> None:
     """
     from copper_cli.jobs.listing import list_meter_status
 
-    table = list_meter_status(run.context(), detailed=detailed)
+    table = list_meter_status(run.context(), detailed=detailed, with_ids=with_ids)
     run.show(table, "meters")
     if table.facts["unverified"]:
         run.say(f"{table.facts['unverified']} values marked ? may not be in the standard unit.")
@@ -178,17 +173,17 @@ def status(run: Run, detailed: bool) -> None:
 
 
 @meter.command()
-@click.argument("start", type=DATE)
-@click.argument("end", type=DATE)
-@option("--meter-id", "meter_ids", metavar="ID", multiple=True, help="Only this meter.")
+@click.argument("start", type=START)
+@click.argument("end", type=LAST_DAY)
+@option("--meter-id", "meter_ids", metavar="ID", type=ID, multiple=True, help="Only this meter.")
 @option("--timezone", type=ZONE, metavar="ZONE", help="Cut days here, not in the meter's zone.")
 @option("--latest", is_flag=True, help="Keep only the last reading of the range.")
 @download_options
 @pass_run
 def readings(
     run: Run,
-    start: date,
-    end: date,
+    start: Day,
+    end: Day,
     meter_ids: tuple[str, ...],
     timezone: ZoneInfo | None,
     latest: bool,
@@ -200,16 +195,17 @@ def readings(
     Examples:
       copper meter readings 2021-12-22 2021-12-24
       copper meter readings 2021-12-24 2021-12-24 --latest
+      copper meter readings 2021-12 2021-12 --output-dir december
     """
     from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
 
-    check_range(start, end, one_day=True)
-    request = ReadingsRequest(start, end, timezone, meter_ids, latest)
+    first, last = settle_range(run, start, end, one_day=True, zone=timezone, meter_ids=meter_ids)
+    request = ReadingsRequest(first, last, timezone, meter_ids, latest)
     run.download(download_readings, estimate_readings, request, **how)
 
 
 @meter.command(name="check-for-water-reversals")
-@option("--check-limit", metavar="N", type=click.IntRange(min=0), help="Only the first N meters.")
+@option("--check-limit", metavar="N", type=CountType(0, 10**9), help="Only the first N meters.")
 @option(
     "--method",
     type=click.Choice(("summer", "winter")),

@@ -7,8 +7,10 @@ command; the one nearest to the end of the line counts.
 
 from __future__ import annotations
 
+import math
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,38 +18,44 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from copper_cli.cli.dates import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    explain_days,
+    looks_like_days_ago,
+    takes_days,
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "csv", "json", "ndjson")
 LAYOUTS = ("rows", "columns", "plain")
-_FIRST_YEAR, _LAST_YEAR = 1970, 2199
+
+PROGRAM_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Of click, for each of the programs."""
+
+
+def version_option() -> Callable[[F], F]:
+    """--version of a program, under its name."""
+    return click.version_option(package_name="copper-cli", message="%(prog)s %(version)s")
+
 
 _META = "copper_cli.options"
+_OTHER_VARIABLES = {
+    "COPPER_API_URL",
+    "COPPER_AUTH_URL",
+    "COPPER_CACHE_DIR",
+    "COPPER_CLIENT_ID",
+    "COPPER_CLIENT_SECRET",
+    "COPPER_MAX_ANSWER",
+    "COPPER_SANDBOX_CLIENT_SECRET",
+}
+"""Those that are no option's."""
 _RANKS = {
     ParameterSource.COMMANDLINE: 3,
     ParameterSource.ENVIRONMENT: 2,
     ParameterSource.DEFAULT_MAP: 1,
 }
-
-
-class DateType(click.ParamType[date]):
-    """A day, YYYY-MM-DD and nothing looser."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The day; fails with one line for anything else."""
-        if isinstance(value, date):
-            return value
-        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-            self.fail(f"{value!r} is not a date like 2020-12-22 (YYYY-MM-DD).", param, ctx)
-        try:
-            day = date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a day of the calendar.", param, ctx)
-        if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-            self.fail(f"{value} lies outside {_FIRST_YEAR} to {_LAST_YEAR}.", param, ctx)
-        return day
 
 
 class MonthType(click.ParamType[date]):
@@ -60,13 +68,13 @@ class MonthType(click.ParamType[date]):
         if isinstance(value, date):
             return value
         found = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", value)
-        if not found or not _FIRST_YEAR <= int(found[1]) <= _LAST_YEAR:
+        if not found or not FIRST_YEAR <= int(found[1]) <= LAST_YEAR:
             self.fail(f"{value!r} is not a month like 2021-09 (YYYY-MM).", param, ctx)
         return date(int(found[1]), int(found[2]), 1)
 
 
 class ZoneType(click.ParamType[Any]):
-    """A time zone by its IANA name."""
+    """A time zone by its IANA name, in any case."""
 
     name = "zone"
 
@@ -74,21 +82,94 @@ class ZoneType(click.ParamType[Any]):
         """The zone; fails with the closest names for an unknown one."""
         from zoneinfo import ZoneInfo, available_timezones
 
+        from copper_cli.config import strip_pasted
+
         if not isinstance(value, str):
             return value
-        try:
-            return ZoneInfo(value)
-        except (KeyError, ValueError, OSError):
-            from difflib import get_close_matches
+        # By the list, not by what can be opened: `localtime` is this machine's zone, and those
+        # below `posix/` and `right/` are copies under names that nobody else knows.
+        names = {name.lower(): name for name in available_timezones() - {"localtime", "Factory"}}
+        wanted = strip_pasted(value).lower()
+        if wanted not in names:
+            self.fail(
+                f"{value!r} is not a zone of the IANA list. {_hint(wanted, names)}", param, ctx
+            )
+        return ZoneInfo(names[wanted])
 
-            close = get_close_matches(value, available_timezones(), n=3, cutoff=0.6)
-            hint = f"Closest: {', '.join(close)}." if close else "Try America/Denver or UTC."
-            self.fail(f"{value!r} is not a zone of the IANA list. {hint}", param, ctx)
+
+def _hint(wanted: str, names: Mapping[str, str]) -> str:
+    """The zones closest to an unknown one."""
+    from difflib import get_close_matches
+
+    close = [names[one] for one in get_close_matches(wanted, names, n=3, cutoff=0.6)]
+    return f"Closest: {', '.join(close)}." if close else "Try America/Denver or UTC."
 
 
-DATE = DateType()
+class IdType(click.ParamType[str]):
+    """An id as the cloud writes it, without what came along when it was pasted."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id; fails for what none can be."""
+        from copper_cli.config import strip_pasted
+
+        text = strip_pasted(value)
+        if not text or not text.isprintable():
+            self.fail(f"{value!r} is not an id, such as 07:57277300.", param, ctx)
+        return text
+
+
+class PathType(click.Path):
+    """A path that is not empty: an unset variable in quotes is one that is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does; fails for what no file or folder can be called."""
+        if not os.fspath(value) or "\0" in os.fspath(value):
+            self.fail(f"{value!r} is no path.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class SecondsType(click.FloatRange):
+    """Seconds from a thousandth to a day."""
+
+    name = "number of seconds from 0.001 to 86400"
+
+    def __init__(self) -> None:
+        super().__init__(0.001, 86400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does; fails for nan too, which is in no range and out of none."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return found
+
+
+class CountType(click.IntRange):
+    """A whole number from one to another."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.name = f"whole number from {least} to {most}"  # click says that it is not a valid one
+
+
+class QuotaType(click.ParamType[str]):
+    """Limits such as 100/h,1000/d, as text."""
+
+    name = "limits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text; UsageError for anything else."""
+        from copper_cli.config import parse_quota
+
+        parse_quota(value)
+        return str(value)
+
+
 MONTH = MonthType()
 ZONE = ZoneType()
+ID = IdType()
 
 
 class Option(click.Option):
@@ -115,6 +196,14 @@ class Option(click.Option):
         if not self.multiple:
             return str(kept)
         return [str(one) for one in (kept if isinstance(kept, list) else [kept])]
+
+    def check_kept(self, ctx: click.Context, kept: Any) -> None:
+        """BadParameter where a value of the profile cannot be meant for this option."""
+        for one in kept if self.multiple and isinstance(kept, list) else [kept]:
+            kinds = (str, int) if self.is_flag else (str, int, float)
+            if not isinstance(one, kinds) or (isinstance(one, bool) and not self.is_flag):
+                raise click.BadParameter(f"{one!r} is of the wrong type.", ctx, self)
+        self.type_cast_value(ctx, self._as_typed(kept))
 
 
 def option(*names: str, **attrs: Any) -> Callable[[F], F]:
@@ -171,24 +260,69 @@ def _keep_profile(ctx: click.Context, param: click.Parameter, value: str | None)
         from copper_cli.config import read_profile
 
         profile = read_profile(value)
-        root = ctx.find_root()
         defaults = {name.replace("-", "_"): v for name, v in profile.get("defaults", {}).items()}
-        if unknown := sorted(defaults.keys() - _settings(root.command, root)):
-            raise click.UsageError(
-                f"profile {value!r}: no option is called {unknown[0]!r}, which its defaults name."
-            )
+        root = ctx.find_root()
+        _check_defaults(root, f"profile {value!r}", defaults)
         root.meta[_META + ".defaults"] = defaults
     return value
 
 
-def _settings(command: click.Command, ctx: click.Context) -> set[str]:
-    """The names of all options of a command and those below it, as a profile writes them."""
-    found = {param.setting for param in command.params if isinstance(param, Option)}
+def _check_defaults(root: click.Context, whose: str, defaults: Mapping[str, Any]) -> None:
+    """UsageError for what no option takes, whether or not this command has it."""
+    known: dict[str, list[Option]] = {}
+    for one in _options(root.command, root):
+        known.setdefault(one.setting, []).append(one)
+    if unknown := sorted(defaults.keys() - known.keys()):
+        raise click.UsageError(
+            f"{whose}: no option is called {unknown[0]!r}, which its defaults name."
+        )
+    for name, kept in defaults.items():
+        _check_one(f"{whose}: {name} in its defaults", known[name], root, kept)
+
+
+def check_environment(ctx: click.Context) -> None:
+    """UsageError for a variable of an option that this command does not have, with a bad value.
+
+    click looks only at those of the command's own options.
+    """
+    own = {param.envvar for param in ctx.command.params if isinstance(param, Option)}
+    rest = {
+        name
+        for name, value in os.environ.items()
+        if name.startswith("COPPER_") and value and name not in own | _OTHER_VARIABLES
+    }
+    root = ctx.find_root()
+    known: dict[str, list[Option]] = {}
+    for one in _options(root.command, root) if rest else ():
+        if one.envvar in rest:
+            known.setdefault(one.envvar, []).append(one)
+    for name, options in sorted(known.items()):
+        _check_one(name, options, root, None)
+
+
+def _check_one(what: str, options: list[Option], ctx: click.Context, kept: Any) -> None:
+    """UsageError where no option of a name takes the value, kept or of the environment."""
+    failures = []
+    for one in options:
+        try:
+            if kept is None:
+                one.type_cast_value(ctx, one.value_from_envvar(ctx))
+            else:
+                one.check_kept(ctx, kept)
+        except click.BadParameter as failure:
+            failures.append(failure)
+        else:
+            return
+    raise click.UsageError(f"{what}: {failures[0].message}")
+
+
+def _options(command: click.Command, ctx: click.Context) -> Iterator[Option]:
+    """All options of a command and those below it that a profile and the environment can set."""
+    yield from (param for param in command.params if isinstance(param, Option))
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
             if (inner := command.get_command(ctx, name)) is not None:
-                found |= _settings(inner, ctx)
-    return found
+                yield from _options(inner, ctx)
 
 
 def _program_option(*names: str, **attrs: Any) -> Option:
@@ -207,18 +341,22 @@ def program_options() -> list[click.Parameter]:
             help="Use this profile of ~/.config/copper/config.toml.",
         ),
         _program_option(
-            "--enterprise-id", "--enterprise_id", metavar="ID", help="Partner whose data is asked."
+            "--enterprise-id",
+            "--enterprise_id",
+            metavar="ID",
+            type=ID,
+            help="Partner whose data is asked.",
         ),
         _program_option(
             "--csv-output-file",
             metavar="PATH",
-            type=click.Path(dir_okay=False),
+            type=PathType(dir_okay=False),
             help="Write the table to this CSV file, within --output-dir if that is given.",
         ),
         _program_option(
             "--output-dir",
             metavar="DIR",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=PathType(file_okay=False, path_type=Path),
             help="Folder of what is written.  [default: generated for per-meter files]",
         ),
         _program_option(
@@ -235,19 +373,20 @@ def program_options() -> list[click.Parameter]:
         _program_option(
             "--query-limit",
             metavar="N",
-            type=click.IntRange(1, 100_000),
+            type=CountType(1, 100_000),
             default=1000,
             help="Rows a page in lists.  [default: 1000]",
         ),
         _program_option(
             "--quota",
             metavar="LIMITS",
+            type=QuotaType(),
             help="Calls your contract allows.  [default: 100/h,1000/d]",
         ),
         _program_option(
             "--reserve",
             metavar="N",
-            type=click.IntRange(min=0),
+            type=CountType(0, 10**9),
             default=0,
             help="Calls of the quota to leave for others.",
         ),
@@ -264,18 +403,22 @@ def program_options() -> list[click.Parameter]:
         _program_option(
             "--timeout",
             metavar="SECONDS",
-            type=click.FloatRange(0, min_open=True),
+            type=SecondsType(),
             default=60.0,
             help="Give up on a silent server after this long.  [default: 60]",
         ),
         _program_option(
             "--jobs",
             metavar="N",
-            type=click.IntRange(1, 64),
+            type=CountType(1, 64),
             default=8,
             help="Calls in flight at once.  [default: 8]",
         ),
-        _program_option("--color/--no-color", default=None, help="Colour and moving progress."),
+        _program_option(
+            "--color/--no-color",
+            default=None,
+            help="Colour and moving progress; NO_COLOR leaves a bar without colour.",
+        ),
         _program_option("--debug", is_flag=True, help="Tell of each call on stderr; no secrets."),
         _program_option(
             "--sandbox", is_flag=True, help="Run on a local cloud of made-up data: no credentials."
@@ -299,12 +442,57 @@ class ProgramCommand(click.Command):
         taken = {name for param in self.params for name in param.opts}
         self.params += [p for p in program_options() if not taken.intersection(p.opts)]
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        """As click does; where days are taken, -7d is one of them and no option."""
+        parser: Any = super().make_parser(ctx)
+        if takes_days(self):
+            process = parser._process_opts
+
+            def process_word(word: str, state: Any) -> None:
+                if looks_like_days_ago(word):
+                    state.largs.append(word)
+                else:
+                    process(word, state)
+
+            parser._process_opts = process_word
+        return parser
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own options first, the program's after them."""
+        """What days mean where they are taken, the command's own options, the program's."""
+        if takes_days(self):
+            explain_days(self, formatter)
         _format_sections(self, ctx, formatter)
 
 
-class ProgramGroup(click.Group):
+class CommandGroup(click.Group):
+    """A group that tells of its commands in whole sentences, and names the closest ones."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with the whole first sentence of its help; click would cut it."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, _first_sentence(command.help or "")))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown command gets the closest names."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            names = self.list_commands(ctx)
+            close = get_close_matches(name, names, n=2, cutoff=0.5)
+            hint = f"Did you mean {' or '.join(close)}?" if close else f"One of {', '.join(names)}."
+            raise click.UsageError(f"no such command {name!r} in {ctx.command_path}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class ProgramGroup(CommandGroup):
     """A group whose commands take the program's options; so does the group itself."""
 
     command_class = ProgramCommand
@@ -328,19 +516,12 @@ class ProgramGroup(click.Group):
         _format_sections(self, ctx, formatter)
         self.format_commands(ctx, formatter)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown command gets the closest names."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            from difflib import get_close_matches
 
-            names = self.list_commands(ctx)
-            close = get_close_matches(name, names, n=2, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"One of {', '.join(names)}."
-            raise click.UsageError(f"no command {name!r} in {ctx.command_path}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence."""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    found = re.match(r".+?\.(?= [A-Z]|$)", paragraph)
+    return found[0] if found else paragraph
 
 
 def _format_sections(
@@ -350,7 +531,7 @@ def _format_sections(
     program: list[tuple[str, str]] = []
     program_names = {p.name for p in program_options()}
     for param in command.get_params(ctx):
-        record = param.get_help_record(ctx)
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
         if record is not None:
             (program if param.name in program_names else own).append(record)
     sections = (("Options", own), ("Program options (before or after the command)", program))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from copper_cli.cli.pace import Pace
+
 if TYPE_CHECKING:
     from copper_cli.cli.bar import Bar
     from copper_cli.config import Limit
@@ -24,8 +26,6 @@ _BAR_AFTER_S = 2.0
 _REDRAW_S = 0.25
 _PEEK_EVERY_S = 1.0
 _LINE_EVERY_S = 60.0
-_WAIT_HEARD_S = 2.5
-"""A wait is told of once a second; one not heard of for so long is over."""
 _PERIODS = {60: "this minute", 3600: "this hour", 86400: "today"}
 
 
@@ -78,19 +78,20 @@ class Watcher:
     """
 
     def __init__(self, command: str, *, color: bool | None = None, debug: bool = False) -> None:
-        # NO_COLOR and --no-color ask for plain lines, and a bar is made of the same control
-        # codes as colour is: they keep a terminal still. --quiet leaves the table out and
-        # --debug adds lines; neither says anything about progress.
-        moving = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        moving = moving if color is None else color
-        self._moving = moving and os.environ.get("TERM") != "dumb"  # it could not go back a line
+        # NO_COLOR takes the colours and leaves the bar; --no-color asks for lines that stay.
+        # --quiet leaves the table out and --debug adds lines; neither says anything about
+        # progress. A dumb terminal could not go back a line.
+        moving = sys.stderr.isatty() if color is None else color
+        self._moving = moving and os.environ.get("TERM") != "dumb"
+        self._color = bool(color) or not os.environ.get("NO_COLOR")
         self._command = command
         self._debug = debug
         self._peek: Callable[[], Sequence[tuple[Limit, int]] | None] = lambda: None
         self._phase, self._noun, self._total, self._done = "", "", 0, 0
-        self._calls = self._calls_before = 0
-        self._begun_s = self._phase_s = time.monotonic()
-        self._line_s = self._peeked_s = self._wait_heard_s = -math.inf
+        self._calls = 0
+        self._pace = Pace()
+        self._begun_s = time.monotonic()
+        self._line_s = self._peeked_s = -math.inf
         self._left: Sequence[tuple[Limit, int]] = ()
         self._wait: Any = None
         self._renew()
@@ -103,19 +104,27 @@ class Watcher:
         self._ticker: _Ticker | None = None
         self._bar: Bar | None = None
 
-    def watch_quota(self, peek: Callable[[], Sequence[tuple[Limit, int]] | None]) -> None:
-        """`peek` tells what the quota has left, or None; it may neither raise nor wait long."""
+    def watch_quota(
+        self,
+        peek: Callable[[], Sequence[tuple[Limit, int]] | None],
+        free_at: Callable[[int], float] | None = None,
+    ) -> None:
+        """`peek` tells what the quota has left, or None; it may neither raise nor wait long.
+
+        `free_at` tells the time when so many more calls could all have been granted; without it
+        the pace up to now is all that is known. Both are asked once a second at most.
+        """
         self._peek = peek
+        self._pace.watch_quota(free_at)
 
     def start(self, noun: str, total: int, phase: str = "") -> None:
         """`total` things called `noun` are to be done; 0: nobody knows how many."""
         from copper_cli.write.cells import clean
 
-        now = time.monotonic()
         self._phase, self._noun, self._total, self._done = clean(phase), noun, total, 0
-        self._phase_s, self._calls_before = now, self._calls
+        self._pace.start(self._calls)
         if self._ticker is None:
-            self._begun_s = now
+            self._begun_s = time.monotonic()
             self._ticker = _Ticker(self._tick, self._end_bar)
             self._ticker.start()
 
@@ -148,7 +157,8 @@ class Watcher:
         """Something happened in the session: a call, a retry, a wait."""
         kind = type(event).__name__
         if kind == "QuotaWait":
-            self._wait, self._wait_heard_s = event, time.monotonic()
+            self._wait = event
+            self._pace.hear_wait()
             if not self._moving:
                 self._write_line(since_s=-math.inf)
             return
@@ -160,7 +170,6 @@ class Watcher:
 
     def look(self) -> Shown:
         """How far it is. Takes no lock, so that whoever draws may ask at any time."""
-        elapsed_s = time.monotonic() - self._phase_s
         return Shown(
             phase=self._phase,
             noun=self._noun,
@@ -168,32 +177,25 @@ class Watcher:
             total=self._total,
             calls=self._calls,
             left=self._left,
-            seconds=int(elapsed_s),
-            to_go_s=self._to_go_s(elapsed_s),
+            seconds=int(self._pace.elapsed_s()),
+            to_go_s=self._pace.to_go_s(
+                self._done, self._total, self._wait and self._wait.resume_at_utc
+            ),
             wait=self._describe_wait(),
         )
 
-    def _to_go_s(self, elapsed_s: float) -> int | None:
-        """As fast as up to now, and no faster than the quota grants."""
-        to_do = self._total - self._done
-        if not self._done or to_do <= 0:
-            return None
-        share = to_do / self._done
-        calls = (self._calls - self._calls_before) * share
-        waits = [(calls - left) / limit.calls * limit.period_s for limit, left in self._left]
-        return int(max([elapsed_s * share, *waits]))
-
     def _describe_wait(self) -> str:
         wait = self._wait
-        if wait is None or time.monotonic() - self._wait_heard_s > _WAIT_HEARD_S:
+        if wait is None or not self._pace.is_waiting():
             return ""
         until = wait.resume_at_utc.astimezone()
         left_s = round((until - datetime.now(UTC)).total_seconds())
         if left_s <= 0:
             return ""
+        spent = f"Quota spent: {wait.used} of {wait.limit.calls} calls {_period(wait.limit)}. "
         return (
-            f"Quota spent: {wait.used} of {wait.limit.calls} calls {_period(wait.limit)}. "
-            f"Waiting until {until:%H:%M} ({_duration(left_s)} to go) for the next call. "
+            ("The cloud asked to wait (429). " if wait.held else spent)
+            + f"Waiting until {until:%H:%M} ({_duration(left_s)} to go) for the next call. "
             "Ctrl-C is safe: the same command goes on from here."
         )
 
@@ -209,6 +211,7 @@ class Watcher:
         if now >= self._peeked_s + _PEEK_EVERY_S:
             self._peeked_s = now
             self._left = self._peek() or ()
+            self._pace.ask_quota(self._done, self._total, self._calls, self._left)
         self._draw()
         return _REDRAW_S
 
@@ -235,7 +238,7 @@ class Watcher:
 
         with self._screen_lock:
             if self._bar is None:
-                self._bar = Bar(self.look)
+                self._bar = Bar(self.look, color=self._color)
             self._bar.draw()
 
     def _end_bar(self) -> None:

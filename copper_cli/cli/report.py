@@ -10,6 +10,8 @@ import click
 from copper_cli.cli.options import DRY_RUN, MONTH, ProgramGroup, option
 from copper_cli.cli.running import Run, pass_run
 
+_NOTES = "readme.txt"
+
 
 @click.group(cls=ProgramGroup)
 def report() -> None:
@@ -31,14 +33,16 @@ def monthly(run: Run, month: date, include_per_meter_sum: bool, dry_run: bool) -
     """
     from copper_cli.jobs.monthly import estimate_monthly, report_monthly
 
+    run.output().refuse_table([_NOTES])
     if dry_run:
         run.show_estimate(
             estimate_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
         )
         return
     found = report_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
+    run.write_legend(found.legend, _NOTES)
     run.show(found.table)
-    run.show_legend(found.legend, "readme.txt")
+    run.show_legend(found.legend)
     run.finish(found.table)
 
 
@@ -69,9 +73,11 @@ def partner(run: Run, handle: str) -> None:
     Example:
       copper report partner acme
     """
-    from copper_cli.jobs.partner import report_partner
+    from copper_cli.jobs.partner import bundle_name, report_partner
 
-    table = report_partner(run.context(profile=handle), handle, run.folder)
+    context = run.context(profile=handle)
+    run.output().refuse_table([bundle_name(context, handle)])
+    table = report_partner(context, handle, run.folder)
     run.show(table)
     run.say(f"Bundle: {Path(table.facts['bundle'])}")
     if table.facts["missing_emails"]:

@@ -6,8 +6,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from copper_cli.cli.options import is_typed, program_values
-from copper_cli.errors import CredentialsError, IncompleteError, UsageError
+from copper_cli.cli.options import check_environment, is_typed, program_values
+from copper_cli.errors import CredentialsError, IncompleteError, LocalError, UsageError
 
 if TYPE_CHECKING:
     from copper_cli.cloud.app import AppClient
@@ -41,6 +41,7 @@ class Run:
         self._handle: str | None = None
         self._left_out: dict[str, int] = {}
         self._session: CloudSession | None = None
+        self._context: Context | None = None
 
     def __enter__(self) -> Run:
         return self
@@ -76,15 +77,45 @@ class Run:
         from copper_cli.jobs.context import Output
 
         raw_cells = self._values["raw_cells"]
-        return Output(self.folder, overwrite=overwrite, recheck=recheck, raw_cells=raw_cells)
+        return Output(
+            self.folder,
+            overwrite=overwrite,
+            recheck=recheck,
+            raw_cells=raw_cells,
+            table=self.csv_output_file,
+        )
+
+    def check_table_file(self) -> None:
+        """Whether --csv-output-file could be written now, before any call is spent.
+
+        UsageError for a folder and for a file that a folder of downloads keeps, LocalError for
+        what the disk refuses.
+        """
+        path = self.csv_output_file
+        if path is None:
+            return
+        from copper_cli.write.files import check_writable
+        from copper_cli.write.manifest import find_kept
+
+        if path.is_dir():
+            raise UsageError(f"--csv-output-file {path} is a folder; name a file.")
+        if kept := find_kept(path):
+            raise UsageError(
+                f"--csv-output-file is {kept}, which a download keeps there; give it another name."
+            )
+        check_writable(path)
 
     def settings(self, *, individual: bool = False) -> Settings:
-        """Option, environment, profile, default; CredentialsError names what is missing."""
+        """Option, environment, profile, default; CredentialsError names what is missing.
+
+        The cache folder is private afterwards; LocalError where it cannot be trusted.
+        """
         from copper_cli.cli.settings import read_settings
+        from copper_cli.cloud.files import mend_folder
 
         if self._values["sandbox"]:
             self._start_sandbox()
-        return read_settings(
+        settings = read_settings(
             self._values,
             self._env,
             command=self.command,
@@ -92,6 +123,9 @@ class Run:
             profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
             enterprise_typed=is_typed(self._ctx, "enterprise_id"),
         )
+        for line in mend_folder(settings.cache_dir):
+            self.say(line)
+        return settings
 
     # The cloud
 
@@ -100,10 +134,15 @@ class Run:
 
         `profile` is used where no other is named: it goes before exported credentials, which
         may be another partner's, where there is such a profile. An empty COPPER_PROFILE says
-        that what is exported is this partner's.
+        that what is exported is this partner's. The same for the whole run.
         """
+        if self._context is None:
+            self._context = self._open_context(profile)
+        return self._context
+
+    def _open_context(self, profile: str | None) -> Context:
         from copper_cli.cloud.client import CloudClient
-        from copper_cli.cloud.spans import SpanBook
+        from copper_cli.cloud.spans import open_spans
         from copper_cli.jobs.context import CallCounter, Context
 
         named = self._values["profile"] or self._values["sandbox"] or "COPPER_PROFILE" in self._env
@@ -115,7 +154,7 @@ class Run:
         return Context(
             client=CloudClient(session, settings.enterprise_id, settings.query_limit),
             session=session,
-            spans=SpanBook(settings.cache_dir / "spans.json", time.time),
+            spans=open_spans(settings, time.time),
             now=time.time,
             sleep=time.sleep,
             progress=self._watch(),
@@ -146,7 +185,7 @@ class Run:
         session = self._session = CloudSession(settings, grant=grant, on_event=note)
         self._stack.enter_context(session)
         self._stack.callback(watcher.stop)  # before the session closes: it is asked for the quota
-        watcher.watch_quota(session.peek_quota)
+        watcher.watch_quota(session.peek_quota, session.free_at)
         watcher.start("", 0, "reading lists")  # what a job does until it says otherwise
         return session
 
@@ -166,9 +205,10 @@ class Run:
         settings = self.settings(individual=True)
         address, verifier = build_authorize_url(settings)
         if self._values["sandbox"]:
-            from urllib.request import urlopen
+            from urllib.request import ProxyHandler, build_opener
 
-            with urlopen(address) as page:  # noqa: S310 - our own cloud in this process
+            # Our own cloud in this process: no proxy stands before it.
+            with build_opener(ProxyHandler({})).open(address) as page:
                 pasted = page.geturl()
         elif sys.stdin.isatty():
             self.say("Open this address in a browser and log in:")
@@ -195,7 +235,11 @@ class Run:
             self.show_estimate(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
-        self.show(table)
+        try:
+            self.show(table)
+        except LocalError:  # the files are there all the same
+            self.tell(table)
+            raise
         self.finish(table)
 
     # What is shown
@@ -209,12 +253,15 @@ class Run:
         text = escape_json(json.dumps(value, ensure_ascii=False, indent=2))
         self._print([f"{text}\n"])
 
-    def show_legend(self, legend: Table, name: str) -> None:
-        """The notes of a table: on the console under it, and as a file in the folder."""
-        from copper_cli.write.files import write_whole
+    def write_legend(self, legend: Table, name: str) -> None:
+        """The notes of a table as a file in the folder."""
+        from copper_cli.write.files import replace_whole
         from copper_cli.write.tables import render_csv
 
-        write_whole(self.folder / name, render_csv(legend))
+        replace_whole(self.folder / name, render_csv(legend))
+
+    def show_legend(self, legend: Table) -> None:
+        """The notes of a table under it, on the console."""
         if self.output_format == "table" and not self._values["quiet"]:
             click.echo("")
             for note, text in legend.rows:
@@ -237,6 +284,11 @@ class Run:
             raw_cells = self._values["raw_cells"]
             write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
         self._print(self._render(table, noun))
+
+    def show_more(self, table: Table) -> None:
+        """A further table for people; programs find it in the facts of the first."""
+        if self.output_format == "table" and table.rows:
+            self._print(self._render(table, None))
 
     def _render(self, table: Table, noun: str | None) -> Iterable[str]:
         """What `show` prints, in chunks."""
@@ -274,15 +326,18 @@ class Run:
 
     def finish(self, table: Table) -> None:
         """Say how a job ended; IncompleteError where some of it is missing."""
-        failed = table.facts.get("failed") or []
-        for one in failed:
-            self.say(f"{one['id']} failed: {one['reason']}")
-        if "done" in table.facts:
-            self._say_done(table)
-        if failed:
+        self.tell(table)
+        if failed := table.facts.get("failed"):
             noun = table.facts.get("noun", "part")
             raise IncompleteError(f"{_count(len(failed), noun)} missing. {_advise(failed)}")
         self.complete()
+
+    def tell(self, table: Table) -> None:
+        """Say what of a job failed, and what is done."""
+        for one in table.facts.get("failed") or ():
+            self.say(f"{one['id']} failed: {one['reason']}")
+        if "done" in table.facts:
+            self._say_done(table)
 
     def complete(self) -> None:
         """The last line of a table: everything asked for is there.
@@ -370,7 +425,6 @@ class Run:
 
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
-        self._stack.enter_context(_without_proxy())
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
 
 
@@ -406,25 +460,17 @@ def _is_file(stream: TextIO) -> bool:
         return False
 
 
-@contextmanager
-def _without_proxy() -> Iterator[None]:
-    """While inside, no proxy stands between this process and its own cloud."""
-    before = os.environ.get("no_proxy")
-    os.environ["no_proxy"] = "*"
-    try:
-        yield
-    finally:
-        del os.environ["no_proxy"]
-        if before is not None:
-            os.environ["no_proxy"] = before
-
-
 def pass_run(command: F) -> F:
     """Hands a command its Run, which is closed when the command ends."""
 
     @click.pass_context
     def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
+        from copper_cli.cli.settings import check_machine_zone
+
+        check_environment(ctx)
+        check_machine_zone()
         with Run(ctx) as run:
+            run.check_table_file()
             return ctx.invoke(command, run, *args, **kwargs)
 
     return update_wrapper(wrapped, command)  # type: ignore[return-value]

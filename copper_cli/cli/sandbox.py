@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from copper_cli.cli.options import CommandGroup
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,7 +45,7 @@ def _read_seconds(ctx: click.Context, param: click.Parameter, value: str | None)
     return int(value)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def sandbox() -> None:
     """Run a local Copper Cloud with made-up or replayed data.
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from copper_cli.config import (
     DEFAULT_API_URL,
     DEFAULT_AUTH_URL,
     DEFAULT_QUOTA,
+    MAX_ANSWER_BYTES,
     Secret,
     Settings,
     cache_dir,
     check_url,
     parse_quota,
+    parse_size,
+    read_pasted,
     read_profile,
     read_secret,
+    strip_pasted,
 )
-from copper_cli.errors import CredentialsError
+from copper_cli.errors import CredentialsError, UsageError
 
 INDIVIDUAL_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
 """The vendor's public client for individual accounts."""
 
+_NAME, _OFFSET = r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)", r"[+-]?\d{1,3}(?::\d{1,2}){0,2}"
+_RULE = re.compile(rf"{_NAME}{_OFFSET}(?:{_NAME}(?:{_OFFSET})?(?:,[^,]+,[^,]+)?)?", re.ASCII)
+"""What POSIX lets TZ be besides a file."""
 _VARIABLES = {
     "client_id": "COPPER_CLIENT_ID",
     "client_secret": "COPPER_CLIENT_SECRET",
@@ -65,19 +76,25 @@ def read_settings(
     # Like the credentials: a secret must not go to a host that is another partner's.
     places = (profile, exported) if profile_first else (exported, profile)
     api_url, auth_url = (
-        places[0].get(name) or places[1].get(name) or default
+        check_url(
+            f"COPPER_{name.upper()}" if exported[name] == url else f"the profile's {name}", url
+        )
         for name, default in (("api_url", DEFAULT_API_URL), ("auth_url", DEFAULT_AUTH_URL))
+        for url in [places[0].get(name) or places[1].get(name) or default]
     )
     quota = values.get("quota") or profile.get("quota") or DEFAULT_QUOTA
     return Settings(
-        api_url=check_url("COPPER_API_URL", api_url),
-        auth_url=check_url("COPPER_AUTH_URL", auth_url),
+        api_url=api_url,
+        auth_url=auth_url,
         client_id=found["client_id"],
         client_secret=found["client_secret"],
         enterprise_id=found["enterprise_id"],
         cache_dir=cache_dir(env),
         quota=parse_quota(quota),
         timeout_s=values["timeout"],
+        max_answer=parse_size(
+            "COPPER_MAX_ANSWER", env.get("COPPER_MAX_ANSWER") or str(MAX_ANSWER_BYTES)
+        ),
         wait=values["wait"],
         reserve=values["reserve"],
         use_cache=values["cache"],
@@ -92,11 +109,53 @@ def _credentials(
     env: Mapping[str, str], profile: Mapping[str, Any], *, profile_first: bool
 ) -> dict[str, Any]:
     """Client id, secret and enterprise id, each from the first place that has it."""
-    exported: dict[str, Any] = {name: env.get(variable) for name, variable in _VARIABLES.items()}
+    exported: dict[str, Any] = {
+        name: read_pasted(variable, env.get(variable, "")) for name, variable in _VARIABLES.items()
+    }
     if exported["client_secret"]:
         exported["client_secret"] = Secret(exported["client_secret"])
-    kept: dict[str, Any] = {name: profile.get(name) for name in _VARIABLES}
+    kept: dict[str, Any] = {
+        name: read_pasted(f"the profile's {name}", profile.get(name, "")) for name in _VARIABLES
+    }
     if profile_first or not exported["client_secret"]:
         kept["client_secret"] = read_secret(profile, env)
     places = (kept, exported) if profile_first else (exported, kept)
     return {name: places[0][name] or places[1][name] for name in _VARIABLES}
+
+
+def check_machine_zone() -> None:
+    """UsageError where TZ is set to what is no time zone: the system would tell UTC, or nothing."""
+    text = os.environ.get("TZ", "")
+    name = strip_pasted(text)
+    if name != text:
+        os.environ["TZ"] = name
+        if hasattr(time, "tzset"):
+            time.tzset()
+    try:
+        datetime.now().astimezone()
+    except (ValueError, OverflowError, OSError):
+        known = False
+    else:
+        known = _is_zone(name.removeprefix(":"))
+    if not known:
+        raise UsageError(
+            f"TZ is {name!r}, which is no time zone. Set it to a name of the IANA list, such as "
+            "America/Denver, or unset it."
+        )
+
+
+def _is_zone(name: str) -> bool:
+    """True for what TZ may be: nothing, a file, a rule such as EST5EDT, or a zone's name."""
+    if not name or name == "UTC" or _RULE.fullmatch(name):
+        return True
+    if name.startswith("/"):
+        return os.path.isfile(name)  # noqa: PTH113 - pathlib costs the start
+    if name.replace("/", "").replace("_", "").isalpha() and (time.timezone or time.altzone):
+        return True  # the system knows it; to read it once more would cost the start
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True

@@ -68,7 +68,9 @@ class QuotaWait:
     used: int
     """Calls counted in the window of `limit`."""
     limit: Limit
-    """The limit that is spent."""
+    """The limit that is spent, or nearest to it."""
+    held: bool = False
+    """None is spent: the cloud asked to wait (429)."""
 
 
 @dataclass(frozen=True, slots=True)

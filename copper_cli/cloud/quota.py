@@ -1,9 +1,9 @@
 """The ledger of calls: what every process of a client id has spent, and when more is free.
 
 Copper Cloud grants 100 calls an hour and 1000 a day for a client id, over all its processes.
-The ledger is one SQLite file a client id. A call is written down before it is made, in the same
-transaction that finds it free, so that any number of processes and threads together never
-exceed a limit. Imports no HTTP library: `copper quota` starts fast.
+The ledger is one SQLite file an API host and client id. A call is written down before it is made,
+in the same transaction that finds it free, so that any number of processes and threads together
+never exceed a limit. Imports no HTTP library: `copper quota` starts fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from copper_cli.cloud.files import digest, make_private, remove_database
+from copper_cli.cloud.files import digest, host_of, make_private, remove_database
 from copper_cli.config import Limit, Settings
 from copper_cli.errors import LocalError, UsageError
 
@@ -30,10 +30,19 @@ LOCK_TIMEOUT_S = 30.0
 PEEK_TIMEOUT_S = 0.1
 KEPT_S = 2 * 86400
 """Entries are kept at least so long, so that runs with other limits still find them."""
+MAX_HOLD_S = 3600
+"""Nobody waits longer on the cloud's word alone (Retry-After): then one call tries."""
+TRIAL_S = 120
+"""So long the others wait for that call's answer, were it never to come."""
+LEAST_PAD_S = 0.25
+"""Of a window that is lengthened at all. With four busy processes on two cores 23 calls of 20 a
+second arrived in one when it was a hundredth, and never more than 20 with a quarter."""
 FORMAT = 1
 """Of the file; kept in its `user_version`."""
 
 _US = 1_000_000
+_HOLD_US = MAX_HOLD_S * _US
+_TRIAL_POLL_US = _US
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "wait",
     sqlite3.SQLITE_LOCKED: "wait",
@@ -43,6 +52,7 @@ _REMEDIES = {
     sqlite3.SQLITE_CANTOPEN: "reopen",
     sqlite3.SQLITE_READONLY: "reopen",
     sqlite3.SQLITE_IOERR: "reopen",
+    sqlite3.SQLITE_FULL: "reopen",
     sqlite3.SQLITE_PERM: "reopen",
 }
 
@@ -95,16 +105,17 @@ class Usage:
     limits: tuple[LimitUsage, ...]
     """One a limit, in the order of the settings."""
     held_until_utc: datetime | None
-    """Nobody calls before then, because the cloud said so (429); None: no such hold."""
+    """Nobody calls before then, because the cloud said so (429), an hour at most; None: no hold."""
 
 
 class Ledger:
     """Counts calls against sliding windows, shared by processes and threads through one file.
 
     `clock` tells seconds since 1970. `reserve` calls of each window are left to others. `pad_s`
-    lengthens a window for its limit, by the share `pad` of its length and at most a second, since
-    the cloud counts a call when it arrives and we when it leaves. `on_warning` hears of a broken
-    file that was set aside.
+    lengthens a window for its limit, by the share `pad` of its length, a quarter of a second at
+    least and a second at most, since the cloud counts a call when it arrives and we when it leaves.
+    `on_warning` hears of a broken file that was set aside. A new ledger begins with what the
+    `older` one holds.
 
     A clock set back: entries from the future count as made now, so nothing waits longer than a
     window. A clock set forward grants too early: the cloud's 429 is the remedy.
@@ -121,6 +132,7 @@ class Ledger:
         pad: float = 0.0,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         on_warning: Callable[[str], None] | None = None,
+        older: Path | None = None,
     ) -> None:
         for limit in limits:
             if reserve >= limit.calls:
@@ -135,6 +147,8 @@ class Ledger:
         self._pad = pad
         self._lock_timeout_s = lock_timeout_s
         self._on_warning = on_warning or (lambda text: None)
+        self._older = older
+        self._trier: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._longest_us = max((self._window_us(limit) for limit in limits), default=0)
@@ -149,6 +163,7 @@ class Ledger:
             now_us = self._now_us()
             self._mend_clock(db, now_us)
             wait_us = max([self._held_us(db, now_us), *self._waits_us(db, now_us)])
+            wait_us = wait_us if wait_us > 0 else self._try_after_hold(db, now_us)
             if wait_us > 0:
                 return wait_us / _US
             db.execute("INSERT INTO calls VALUES (?, ?)", (now_us, command))
@@ -159,22 +174,42 @@ class Ledger:
         return self._transact(work)
 
     def hold(self, seconds: float) -> None:
-        """Nobody calls for so many seconds (at most the longest window), in any process."""
+        """Nobody calls for so many seconds, in any process: at most an hour or the longest window.
+
+        After a hold that was cut to an hour one call tries; the others wait for its answer.
+        """
         if not seconds > 0:
             return
 
         def work(db: sqlite3.Connection) -> None:
             now_us = self._now_us()
             self._mend_clock(db, now_us)
-            until_us = now_us + min(math.ceil(min(seconds, 1e9) * _US), self._longest_us)
-            if until_us - now_us > self._held_us(db, now_us):
+            # One longer than an hour is kept a little longer: so it is known to be cut.
+            most_us = min(_HOLD_US + _US, self._longest_us)
+            length_us = min(math.ceil(min(seconds, 1e9) * _US), most_us)
+            if min(length_us, _HOLD_US) > self._held_us(db, now_us):
                 db.execute("DELETE FROM hold")
-                db.execute("INSERT INTO hold VALUES (?, ?)", (now_us, until_us))
+                db.execute("DELETE FROM trial")
+                db.execute("INSERT INTO hold VALUES (?, ?)", (now_us, now_us + length_us))
+
+        self._trier = None
+        self._transact(work)
+
+    def release(self) -> None:
+        """The cloud answers again: whoever waits for the call that tried it may go on."""
+        if self._trier is None:
+            return
+        self._trier = None
+
+        def work(db: sqlite3.Connection) -> None:
+            now_us = self._now_us()
+            db.execute("DELETE FROM hold WHERE min(until_us, set_us + ?) <= ?", (_HOLD_US, now_us))
+            db.execute("DELETE FROM trial")
 
         self._transact(work)
 
     def usage(self) -> Usage:
-        """What is used and left of each limit now, and when more comes free. Writes nothing."""
+        """What is used and left of each limit now, and when more comes free."""
         now_us, calls, held_us = self._read()
         return Usage(
             now_utc=_instant(now_us),
@@ -204,7 +239,7 @@ class Ledger:
         if not _process_lock.acquire(timeout=PEEK_TIMEOUT_S):
             return None
         try:
-            if not self.path.exists():
+            if self._is_empty():
                 return [(limit, limit.calls - self._reserve) for limit in self.limits]
             db, now_us = self._connect(), self._now_us()
             return [(limit, self._count_left(db, limit, now_us)) for limit in self.limits]
@@ -232,7 +267,8 @@ class Ledger:
         return int(self._clock() * _US)
 
     def _window_us(self, limit: Limit) -> int:
-        return limit.period_s * _US + int(min(limit.period_s * self._pad, 1.0) * _US)
+        pad_s = max(min(limit.period_s * self._pad, 1.0), LEAST_PAD_S if self._pad else 0.0)
+        return limit.period_s * _US + int(pad_s * _US)
 
     @staticmethod
     def _mend_clock(db: sqlite3.Connection, now_us: int) -> None:
@@ -241,6 +277,8 @@ class Ledger:
             "UPDATE hold SET until_us = until_us - set_us + ?, set_us = ? WHERE set_us > ?",
             (now_us, now_us, now_us),
         )
+        last_us = now_us + TRIAL_S * _US
+        db.execute("UPDATE trial SET until_us = ? WHERE until_us > ?", (last_us, last_us))
 
     def _waits_us(self, db: sqlite3.Connection, now_us: int) -> Iterator[int]:
         # The call that must leave the window first is the allowed-th newest one.
@@ -254,8 +292,23 @@ class Ledger:
 
     @staticmethod
     def _held_us(db: sqlite3.Connection, now_us: int) -> int:
-        row = db.execute("SELECT max(until_us) FROM hold").fetchone()
+        # Those of older versions may be longer than an hour.
+        row = db.execute("SELECT max(min(until_us, set_us + ?)) FROM hold", (_HOLD_US,)).fetchone()
         return 0 if row[0] is None else int(row[0]) - now_us
+
+    def _try_after_hold(self, db: sqlite3.Connection, now_us: int) -> int:
+        """How long to wait for the call that tries whether a cut hold is over; 0: this one does."""
+        cut = db.execute("SELECT 1 FROM hold WHERE until_us - set_us > ?", (_HOLD_US,)).fetchone()
+        thread = threading.get_ident()
+        if cut is None or self._trier == thread:
+            return 0
+        row = db.execute("SELECT max(until_us) FROM trial").fetchone()
+        if row[0] is not None and row[0] > now_us:
+            return _TRIAL_POLL_US
+        db.execute("DELETE FROM trial")
+        db.execute("INSERT INTO trial VALUES (?)", (now_us + TRIAL_S * _US,))
+        self._trier = thread
+        return 0
 
     def _count_left(self, db: sqlite3.Connection, limit: Limit, now_us: int) -> int:
         since_us = now_us - self._window_us(limit)
@@ -277,19 +330,25 @@ class Ledger:
 
     def _read(self) -> tuple[int, list[tuple[int, str]], int]:
         """Now, the calls ascending (none from the future), what is left of a hold."""
-        if not self.path.exists():
+        if self._is_empty():
             return self._now_us(), [], 0
 
         def work(db: sqlite3.Connection) -> tuple[int, list[tuple[int, str]], int]:
             now_us = self._now_us()
             rows = db.execute("SELECT min(at_us, ?), command FROM calls ORDER BY at_us", (now_us,))
-            hold = db.execute("SELECT min(set_us, ?) - set_us + until_us FROM hold", (now_us,))
+            hold = db.execute(
+                "SELECT min(set_us, ?) - set_us + min(until_us, set_us + ?) FROM hold",
+                (now_us, _HOLD_US),
+            )
             held_us = max((row[0] - now_us for row in hold), default=0)
             return now_us, rows.fetchall(), held_us
 
         return self._transact(work, "BEGIN")
 
     # The file
+
+    def _is_empty(self) -> bool:
+        return not self.path.exists() and not (self._older and self._older.exists())
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], begin: str = "") -> T:
         """Does the work in one transaction, once no other process is in one.
@@ -354,10 +413,14 @@ class Ledger:
             self._create_tables(db)
         elif version != FORMAT:
             raise _ForeignFileError(f"its format is {version}")
+        # Not in the ledgers of older versions, which do not look for it.
+        db.execute("CREATE TABLE IF NOT EXISTS trial (until_us INTEGER NOT NULL)")
 
-    @staticmethod
-    def _create_tables(db: sqlite3.Connection) -> None:
+    def _create_tables(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
+        if db.execute("PRAGMA user_version").fetchone()[0] != 0:
+            db.execute("ROLLBACK")  # another process has just done so
+            return
         db.execute(
             "CREATE TABLE IF NOT EXISTS calls (at_us INTEGER NOT NULL, command TEXT NOT NULL)"
         )
@@ -365,8 +428,26 @@ class Ledger:
         db.execute(
             "CREATE TABLE IF NOT EXISTS hold (set_us INTEGER NOT NULL, until_us INTEGER NOT NULL)"
         )
+        self._take_over(db)
         db.execute(f"PRAGMA user_version={FORMAT}")
         db.execute("COMMIT")
+
+    def _take_over(self, db: sqlite3.Connection) -> None:
+        """Begin with what the older ledger holds; one that is broken holds nothing."""
+        if self._older is None or not self._older.exists():
+            return
+        # On a full disk SQLite cannot make what it keeps beside a file to share it.
+        for mode in ("mode=ro", "immutable=1"):
+            try:
+                address = f"{self._older.resolve().as_uri()}?{mode}"
+                with contextlib.closing(sqlite3.connect(address, uri=True)) as old:
+                    calls = old.execute("SELECT at_us, command FROM calls").fetchall()
+                    holds = old.execute("SELECT set_us, until_us FROM hold").fetchall()
+            except sqlite3.Error:
+                continue
+            db.executemany("INSERT INTO calls VALUES (?, ?)", calls)
+            db.executemany("INSERT INTO hold VALUES (?, ?)", holds)
+            return
 
     def _set_aside(self) -> None:
         """Renames a broken file, unless another process has done so by now."""
@@ -409,7 +490,7 @@ class Ledger:
             ) from None
         message = (
             f"The ledger of calls {self.path} cannot be used: {error}. "
-            "Make its folder writable or choose another with COPPER_CACHE_DIR."
+            "Make room, make its folder writable or choose another with COPPER_CACHE_DIR."
         )
         kind = LedgerUnwritableError if _remedy(error) == "reopen" else LocalError
         raise kind(message) from None
@@ -424,7 +505,17 @@ class _ForeignFileError(sqlite3.DatabaseError):
 
 
 def ledger_path(settings: Settings) -> Path:
-    """The ledger of the settings' client id: the quota belongs to the id, whatever the host."""
+    """The ledger of the settings' API host and client id: each host grants its own quota."""
+    name = digest(settings.client_id, host_of(settings.api_url))
+    return settings.cache_dir / f"quota.{name}.sqlite"
+
+
+def older_ledger_path(settings: Settings) -> Path:
+    """The ledger of a client id whatever the host, as older versions kept it.
+
+    Nobody knows which host its calls went to, so every host's ledger begins with all of them:
+    that may grant too few calls for a day, never too many.
+    """
     return settings.cache_dir / f"quota.{digest(settings.client_id)}.sqlite"
 
 
@@ -433,19 +524,23 @@ def open_ledger(
     *,
     clock: Callable[[], float] = time.time,
     on_warning: Callable[[str], None] | None = None,
+    folder: Path | None = None,
 ) -> Ledger:
     """The ledger that sessions with these settings use. Opens no file yet.
 
-    Its windows are 1 % longer than the limit's, by a second at most: a call reaches the cloud
-    a little after it is written down, the next perhaps sooner.
+    Its windows are 1 % longer than the limit's, by a quarter of a second to a second: a call
+    reaches the cloud a little after it is written down, the next perhaps sooner. In another
+    `folder` it is one for a single run, and begins with what the shared one holds.
     """
+    path = ledger_path(settings)
     return Ledger(
-        ledger_path(settings),
+        folder / path.name if folder else path,
         settings.quota,
         clock=clock,
         reserve=settings.reserve,
         pad=0.01,
         on_warning=on_warning,
+        older=path if folder else older_ledger_path(settings),
     )
 
 

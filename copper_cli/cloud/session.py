@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from copper_cli.cloud import transport
+from copper_cli.cloud.bounds import ENCODINGS
 from copper_cli.cloud.cache import AnswerCache, Entry
 from copper_cli.cloud.events import (
     CallDone,
@@ -27,7 +28,13 @@ from copper_cli.cloud.events import (
     SystemClock,
     Warned,
 )
-from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, Usage, open_ledger
+from copper_cli.cloud.quota import (
+    MAX_HOLD_S,
+    Ledger,
+    LedgerUnwritableError,
+    Usage,
+    open_ledger,
+)
 from copper_cli.cloud.token import Grant, Token, TokenSource
 from copper_cli.cloud.transport import (
     MAX_BACKOFF_429_S,
@@ -43,6 +50,7 @@ from copper_cli.errors import (
     BadRequestError,
     CloudError,
     CredentialsError,
+    LocalError,
     NotFoundError,
     QuotaSpentError,
 )
@@ -52,6 +60,13 @@ T = TypeVar("T")
 
 SLICE_S = 1.0
 """Waits are cut so small, so that a cancelled session's threads end soon."""
+
+_NO_SUCCESS = {
+    203: "an answer that something on the way has changed",
+    204: "no content",
+    206: "a part of the answer only",
+}
+"""What a status says that is a success elsewhere, but holds no whole answer."""
 
 
 def reuse_always(value: Any) -> bool:
@@ -127,7 +142,9 @@ class CloudSession:
             settings, grant, self.clock, sleep=self._sleep, on_event=self._on_event
         )
         self._cache = AnswerCache(settings, self.clock.now, self.warn)
-        self._http = transport.make_session(settings.timeout_s, connections=settings.jobs)
+        self._http = transport.make_session(
+            settings.timeout_s, connections=settings.jobs, max_answer=settings.max_answer
+        )
         self._in_flight = threading.BoundedSemaphore(settings.jobs)
         # Bodies are read one at a time: Python would not be faster on two, and their objects
         # take several times the memory of the text.
@@ -244,7 +261,7 @@ class CloudSession:
             params=dict(params or {}),
             headers={
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
+                "Accept-Encoding": ENCODINGS,
                 "User-Agent": "copper-cli",
             },
         ).prepare()
@@ -279,6 +296,8 @@ class CloudSession:
                     self._take()
                     token = self._tokens.current()  # the wait may have outlasted it
                     answer = self._send(call, token)
+                if answer.status != 429:
+                    self._use_ledger(lambda ledger: ledger.release())
                 return answer, self._accept(call, answer, token, entry)
             except _RefusedError as refused:
                 assert token is not None
@@ -317,6 +336,8 @@ class CloudSession:
             if isinstance(failure, CloudError):
                 raise CloudError(f"{call.what}: {failure}") from None
             raise failure from None
+        except CloudError as error:  # an answer over its bound
+            raise CloudError(f"{call.what}: {error}") from None
         finally:
             self._on_event(CallDone(call.kind, status, self.clock.now() - started_s, False))
 
@@ -366,6 +387,8 @@ class CloudSession:
             return NotFoundError(f"{call.what}: the cloud {unknown} (404{said}).", status=404)
         if 300 <= status < 400 and status != 304:
             said = ", a redirect, which is never followed; check COPPER_API_URL"
+        elif status < 300:
+            said = f", {_NO_SUCCESS.get(status, 'which is no answer to a question')}"
         return CloudError(f"{call.what}: {self._host} answered {status}{said}.", status=status)
 
     @staticmethod
@@ -387,11 +410,12 @@ class CloudSession:
         if failure.status == 429:
             if after_s is None:
                 after_s = transport.backoff_s(tries, most_s=MAX_BACKOFF_429_S)
-            longest_s = max((limit.period_s for limit in self.settings.quota), default=3600)
-            after_s = min(after_s, longest_s)
+            asked_s = after_s
+            longest_s = max((limit.period_s for limit in self.settings.quota), default=MAX_HOLD_S)
+            after_s = min(after_s, longest_s, MAX_HOLD_S)
             self._on_event(Retrying(failure.reason, after_s))
             # Every process waits; the next take says how long.
-            self._use_ledger(lambda ledger: ledger.hold(after_s))
+            self._use_ledger(lambda ledger: ledger.hold(asked_s))
             return
         wait_s = transport.backoff_s(tries) if after_s is None else min(after_s, MAX_RETRY_AFTER_S)
         self._on_event(Retrying(failure.reason, wait_s))
@@ -419,11 +443,9 @@ class CloudSession:
                 if self._private_folder is not None and ledger is self._ledger:
                     raise
                 if ledger is self._ledger:
-                    self._private_folder = TemporaryDirectory(prefix="copper-")
+                    self._private_folder = _make_private_folder(error)
                     folder = Path(self._private_folder.name)
-                    self._ledger = open_ledger(
-                        replace(self.settings, cache_dir=folder), clock=self.clock.now
-                    )
+                    self._ledger = open_ledger(self.settings, clock=self.clock.now, folder=folder)
                     self.warn(f"{error} Until then only the calls of this run are counted.")
             return work(self._ledger)
 
@@ -444,7 +466,8 @@ class CloudSession:
         usage = self.quota_usage()
         spent = min(usage.limits, key=lambda one: one.left)
         resume_utc = datetime.fromtimestamp(resume_s, UTC)
-        self._on_event(QuotaWait(resume_utc, spent.used, spent.limit))
+        is_held = spent.left > 0
+        self._on_event(QuotaWait(resume_utc, spent.used, spent.limit, is_held))
 
     def _sleep(self, seconds: float) -> None:
         while not self._cancelled.is_set():
@@ -471,6 +494,13 @@ class CloudSession:
     def unread_rows(self) -> int:
         """How many rows of lists could not be read, each list as it was asked last."""
         return sum(self._unread.values())
+
+
+def _make_private_folder(failure: LocalError) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="copper-")
+    except OSError:  # there is no room anywhere: what failed first says it best
+        raise failure from None
 
 
 def describe(path: str, params: Mapping[str, str | int]) -> tuple[str, str]:

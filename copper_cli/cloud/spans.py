@@ -3,19 +3,26 @@
 What counts is how many calls a window needs, so only lengths that change that number are tried,
 as `choose_probe` says. A span is a whole number of units: buckets of a granularity (a row less
 than the answer holds, both ends counted), hours for `readings`, minutes for `grid`.
+
+What is known under a name holds for every meter of a partner at one API host. A meter that gets
+less than others were granted has an oddity of its own, which is kept for it alone. What few
+meters have shown is doubted by the others as far as it costs them calls.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil, log, sqrt
 from pathlib import Path
 from types import TracebackType
 
-from copper_cli.cloud.files import write_private
+from copper_cli.cloud.files import digest, host_of, write_private
+from copper_cli.config import Settings
+from copper_cli.errors import LocalError
 
 _STRIDE = 3
 """While nothing is known to be granted, each refusal is followed by a length about so many times
@@ -28,6 +35,8 @@ _PATIENCE_S = 10.0
 """So long a thread waits for what another one finds out."""
 _FORGET_S = 7 * 86400
 """After this long a limit is tried again: the cloud may have become more generous."""
+_WITNESSES = 8
+"""So many meters that have met a limit are known by their ids; more are counted."""
 
 
 @dataclass(slots=True)
@@ -45,6 +54,31 @@ class _Span:
     """When `refused` was last learned, or found to hold no longer."""
     hope: float = 0.0
     """Calls that a length between the two would have saved so far, weighed by its chance."""
+    seen: int = 0
+    """Meters that have met the limit; 0: nobody's in particular (grid), or one meter's own."""
+    meters: list[str] = field(default_factory=list)
+    """The first of them."""
+    doubt: float = 0.0
+    """Calls that others would have saved so far were it the oddity of those meters, weighed by the
+    chance of that: a half for one meter, a quarter for two."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanLimit:
+    """A limit that was learned, for whoever wants to look at it."""
+
+    name: str
+    """Granularity, `readings` or `grid`."""
+    meter: str
+    """Whose oddity it is; empty: everybody's."""
+    granted: int
+    """The longest span that was answered, in units of the name."""
+    refused: int
+    """The shortest that was refused or answered in part."""
+    learned_s: float
+    """When, in seconds since 1970."""
+    seen: int
+    """Meters that have met it."""
 
 
 class SpanBook:
@@ -54,85 +88,219 @@ class SpanBook:
     what it holds can be learned again.
     """
 
-    def __init__(self, path: Path | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path | None, now: Callable[[], float], *, host: str = "", partner: str = ""
+    ) -> None:
+        self.host, self.partner = host, partner
         self._path = path
         self._now = now
         self._changed = threading.Condition()
+        # Under a name what holds for all, under `name meter` what holds for one.
         self._spans = _read(path)
+        self._ignored = False
+        self._met: set[str] = set()
+        self._doubters: set[str] = set()
+        self._dissent: dict[str, set[str]] = {}
         self._probing: dict[str, Attempt] = {}
         self._hoping: dict[str, int] = {}
         self._doubting: dict[str, int] = {}
         self._cuts: dict[str, int] = {}
+        self._last_cut: dict[str, tuple[int, str]] = {}
 
-    def attempt(self, name: str, left: float, *, most: int | None = None, even: int = 1) -> Attempt:
+    def attempt(
+        self, name: str, left: float, *, most: int | None = None, even: int = 1, meter: str = ""
+    ) -> Attempt:
         """A call for as much as the cloud grants of what is `left` to be asked.
 
         `most` is the longest span that is ever wanted; multiples of `even` are preferred where
-        that costs no call. To be used as a context manager.
+        that costs no call. `meter` is who is asked about, where it is one. To be used as a
+        context manager.
         """
-        return Attempt(self, name, left, most, even)
+        return Attempt(self, name, left, most, even, meter)
 
-    def expect(self, name: str, left: float, *, most: int | None = None, even: int = 1) -> int:
+    def expect(
+        self, name: str, left: float, *, most: int | None = None, even: int = 1, meter: str = ""
+    ) -> int:
         """The span that the next call would be granted, by what is known; nothing is tried."""
         left = ceil(left)
         longest = min(left, most or left)
         with self._changed:
-            span = self._spans.get(name, _Span())
+            span = _Span() if self._ignored else self._find(self._key(name, meter))
         if span.refused and not span.granted:
             return choose_probe(left, 1, min(span.refused, longest + 1), even)
         return _make_even(left, min(longest, span.granted) if span.refused else longest, even)
 
-    def granted(self, name: str, length: int, *, whole: bool = True) -> None:
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        """While inside, `expect` answers as if no limit were known."""
+        self._ignored = True
+        try:
+            yield
+        finally:
+            self._ignored = False
+
+    def limits(self) -> list[SpanLimit]:
+        """What is known of limits; by name, those of all meters first."""
+        with self._changed:
+            found = [(*key.partition(" ")[::2], span) for key, span in self._spans.items()]
+        return [
+            SpanLimit(name, meter, span.granted, span.refused, span.learned_s, span.seen)
+            for name, meter, span in sorted(found, key=lambda one: one[:2])
+            if span.refused
+        ]
+
+    def granted(self, name: str, length: int, *, whole: bool = True, meter: str = "") -> None:
         """A call for a span of this length was answered.
 
         Without the `whole` of its rows it lifts no limit: it may be one that cuts.
         """
         with self._changed:
-            span = self._spans.setdefault(name, _Span())
+            key = self._key(name, meter)
+            span = self._spans.setdefault(key, _Span())
             known = replace(span)
             if span.before and length >= span.before[0]:
                 span.granted, span.refused = span.before
                 span.before = None
             if whole and 0 < span.refused <= length:
-                span.refused, span.learned_s = 0, self._now()  # the cloud is more generous now
+                self._lift(name, key, span, meter)
             if not span.refused or length < span.refused:
                 span.granted = max(length, span.granted)
-            if span != known:
-                self._keep(name)
+            if whole and length >= span.granted and key == name:
+                self._dissent.pop(name, None)
+            if key != name and not span.refused:
+                self._drop(key)  # no oddity any more
+            elif span != known:
+                self._keep(key)
 
-    def refused(self, name: str, length: int, left: int = 0) -> None:
+    def refused(self, name: str, length: int, left: int = 0, *, meter: str = "") -> None:
         """A call for a span of this length was refused, though a shorter one was granted.
 
         `left` was to be asked: where others were granted this length, the same window (less of
-        which is left with each call) is not to decide whether it was its own fault.
+        which is left with each call) is not to decide whether it was its own fault. Of a `meter`
+        it is then its own.
         """
         with self._changed:
-            span = self._spans.setdefault(name, _Span())
+            key = self._key(name, meter)
+            span = self._spans.setdefault(key, _Span())
+            if meter and key == name and length <= span.granted:
+                self._set_apart(name, meter, _Span(0, length, learned_s=self._now()))
+                return
             if span.before and length <= span.before[0]:
-                if left >= self._doubting.get(name, 0):
+                if left >= self._doubting.get(key, 0):
                     span.before = None  # for the second time: the cloud is stricter now
             elif length <= span.granted:
                 span.before = (span.granted, span.refused)
-                self._doubting[name] = left
+                self._doubting[key] = left
             if length <= span.granted:
                 span.granted = 0
             span.refused = min(length, span.refused or length)
             span.learned_s = self._now()
-            self._keep(name)
+            self._count_in(span, key, name, meter)
+            self._keep(key)
 
-    def cut(self, name: str, length: int) -> None:
+    def cut(self, name: str, length: int, *, meter: str = "") -> None:
         """An answer held the rows of a span of this length only, though later ones exist.
 
-        Once may be chance; the second time the same length is a limit.
+        Once may be chance; the second time the same length is a limit, and so is one that others
+        have met.
         """
         with self._changed:
-            if self._cuts.get(name) != length:
-                self._cuts[name] = length
+            key = self._key(name, meter)
+            span = self._find(key)
+            if (span.granted, span.refused) == (length, length + 1):
+                if self._count_in(span, key, name, meter):
+                    self._keep(key)
                 return
-            span = self._spans.get(name)
-            if span is None or (span.granted, span.refused) != (length, length + 1):
-                self._spans[name] = _Span(length, length + 1, learned_s=self._now())
-                self._keep(name)
+            met = self._count_cut(name, length, meter)
+            if not met:
+                return
+            limit = _Span(length, length + 1, learned_s=self._now())
+            if meter and key == name and length < span.granted:
+                if len(met) == 1:
+                    self._set_apart(name, meter, limit)
+                return
+            self._spans[key] = limit
+            for one in met:
+                self._count_in(limit, key, name, one)
+            self._keep(key)
+
+    def _count_cut(self, name: str, length: int, meter: str) -> list[str]:
+        """The meters whose answers were cut at this length twice, or once each; or none yet."""
+        whose = _own_key(name, meter)
+        last, self._last_cut[name] = self._last_cut.get(name), (length, meter)
+        if self._cuts.get(whose) == length:
+            return [meter]
+        self._cuts[whose] = length
+        is_other = last is not None and last[0] == length and last[1] != meter
+        return [last[1], meter] if last is not None and is_other else []
+
+    # Whose limit it is
+
+    def _key(self, name: str, meter: str) -> str:
+        """Where a meter's spans are found: apart, where it has an oddity of its own."""
+        own = _own_key(name, meter)
+        return own if own in self._spans else name
+
+    def _find(self, key: str) -> _Span:
+        return self._spans.get(key, _Span())
+
+    def _count_in(self, span: _Span, key: str, name: str, meter: str) -> bool:
+        """One more meter has met the limit of all; True where it had not been counted."""
+        whose = _own_key(name, meter)
+        if not meter or key != name or meter in span.meters or whose in self._met:
+            return False
+        if len(span.meters) < _WITNESSES:
+            span.meters.append(meter)
+        else:
+            self._met.add(whose)
+        span.seen += 1
+        return True
+
+    def _set_apart(self, name: str, meter: str, limit: _Span) -> None:
+        """A meter gets less than others were granted: its own oddity, until others get no more.
+
+        Two meters in turn are believed: the cloud is stricter now.
+        """
+        own = _own_key(name, meter)
+        others = self._dissent.setdefault(name, set()) - {meter}
+        if others:
+            other = _own_key(name, others.pop())
+            found = self._spans.pop(other, limit)
+            self._dissent.pop(name)
+            self._spans[name] = replace(
+                found, seen=2, meters=[other.partition(" ")[2], meter], learned_s=self._now()
+            )
+            self._drop(other)
+            self._keep(name)
+            return
+        self._dissent[name].add(meter)
+        self._spans[own] = limit
+        self._keep(own)
+
+    def _lift(self, name: str, key: str, span: _Span, meter: str) -> None:
+        """The limit does not hold for this meter, so it is the oddity of those who have met it."""
+        for other in span.meters if key == name and meter else ():
+            own = _own_key(name, other)
+            if other != meter and own not in self._spans:
+                self._spans[own] = _Span(span.granted, span.refused, learned_s=span.learned_s)
+                self._keep(own)
+        span.refused, span.learned_s = 0, self._now()  # or the cloud is more generous now
+        span.seen, span.meters, span.doubt = 0, [], 0.0
+
+    def _doubts(self, attempt: Attempt, key: str, span: _Span) -> bool:
+        """True where it pays on average that this meter tries whether the limit is its own too.
+
+        Each meter that has met it makes it half as likely that it was their oddity.
+        """
+        whose = _own_key(attempt.name, attempt.meter)
+        if not attempt.meter or key != attempt.name or not span.seen or whose in self._met:
+            return False
+        if attempt.meter in span.meters:
+            return False
+        if whose not in self._doubters:
+            self._doubters.add(whose)
+            span.doubt += (ceil(attempt.left / span.granted) - 1) * 0.5 ** min(span.seen, 64)
+        return span.doubt >= 1
 
     # What an attempt asks of the book
 
@@ -142,29 +310,30 @@ class SpanBook:
         Others that could gain by it wait for the answer: it saves each of them a call. Where it
         does not come soon they use what is known to be granted.
         """
-        name = attempt.name
         is_fresh = False
         with self._changed:
             while True:
-                span = self._spans.get(name, _Span())
-                known, length = self._choose(attempt, span)
+                key = self._key(attempt.name, attempt.meter)
+                span = self._find(key)
+                known, length = self._choose(attempt, key, span)
                 if length <= span.granted:
                     return length
-                if name in self._probing:
+                if key in self._probing:
                     if not self._changed.wait(_PATIENCE_S):
                         return known or length
                 elif is_fresh:
-                    self._probing[name] = attempt
-                    self._spans.setdefault(name, span).hope = 0.0
+                    self._probing[key] = attempt
+                    span = self._spans.setdefault(key, span)
+                    span.hope = span.doubt = 0.0
                     return length
                 else:
-                    self._look_up(name)  # another process may have found out meanwhile
+                    self._look_up(key)  # another process may have found out meanwhile
                     is_fresh = True
 
     def shorten(self, attempt: Attempt) -> int:
         """The span to try where one was refused; less than that."""
         with self._changed:
-            granted = self._spans.get(attempt.name, _Span()).granted
+            granted = self._find(self._key(attempt.name, attempt.meter)).granted
         if granted >= attempt.length:  # this meter's own fault, or a stricter cloud: least tells
             return 1
         if granted:
@@ -175,11 +344,12 @@ class SpanBook:
     def end(self, attempt: Attempt) -> None:
         """Let others try."""
         with self._changed:
-            if self._probing.get(attempt.name) is attempt:
-                del self._probing[attempt.name]
+            mine = [key for key, one in self._probing.items() if one is attempt]
+            for key in mine:
+                del self._probing[key]
                 self._changed.notify_all()
 
-    def _choose(self, attempt: Attempt, span: _Span) -> tuple[int, int]:
+    def _choose(self, attempt: Attempt, key: str, span: _Span) -> tuple[int, int]:
         """The length that is known to be granted (0: none), and the one to ask for.
 
         A length between granted and refused is tried where that saves calls on average, by
@@ -191,19 +361,22 @@ class SpanBook:
             return known, known
         if not span.refused or not span.granted:
             return known, _make_even(left, longest, even)
-        if span.before and longest >= span.refused and left >= self._doubting.get(attempt.name, 0):
+        if span.before and longest >= span.refused and left >= self._doubting.get(key, 0):
             return known, min(longest, span.before[0])
         length = choose_probe(left, span.granted, min(span.refused, longest + 1), even)
-        if not 0 <= self._now() - span.learned_s <= _FORGET_S:
+        is_old = not 0 <= self._now() - span.learned_s <= _FORGET_S
+        doubts = longest >= span.refused and self._doubts(attempt, key, span)
+        if is_old or doubts:
             # Or the least that would save a call: it is refused if nothing has changed.
             least = ceil(left / max(1, ceil(left / span.granted) - 1))
+            least = max(least, span.refused) if doubts else least
             length = max(length, _round_up(least, even))
             return known, min(longest, length)
-        if length > span.granted and not self._weigh(attempt, length, span):
+        if length > span.granted and not self._weigh(attempt, key, length, span):
             return known, known
         return known, length
 
-    def _weigh(self, attempt: Attempt, length: int, span: _Span) -> bool:
+    def _weigh(self, attempt: Attempt, key: str, length: int, span: _Span) -> bool:
         """True where trying this length saves calls on average.
 
         Granted it saves some, refused it costs one. Limits are taken to lie anywhere between
@@ -211,34 +384,87 @@ class SpanBook:
         saved and did not is hoped for from the next ones: so a single meter tries what pays for
         itself, and a thousand meters soon try whatever could save any of them a call.
         """
-        name, left = attempt.name, attempt.left
+        left = attempt.left
         chance = log(span.refused / length) / log(span.refused / span.granted)
         saved = ceil(left / span.granted) - ceil(left / length)
-        if left >= self._hoping.get(name, 0):  # another window begins
+        if left >= self._hoping.get(key, 0):  # another window begins
             span.hope += max(chance, _LEAST_CHANCE) * saved
-            self._keep(name)
-        self._hoping[name] = left
+            self._keep(key)
+        self._hoping[key] = left
         return max(span.hope, chance * saved) >= 1 - chance
 
     # The file
 
-    def _keep(self, name: str) -> None:
-        """Write what is known under a name beside what others have written."""
+    def _keep(self, key: str) -> None:
+        """Write what is known under a key beside what others have written."""
         if self._path is None:
             return
-        self._look_up(name)
-        spans = _read(self._path) | {name: self._spans[name]}
-        try:
-            write_private(self._path, json.dumps({n: asdict(span) for n, span in spans.items()}))
-        except OSError:
-            return
+        self._look_up(key)
+        self._write(_read(self._path) | {key: self._spans[key]})
 
-    def _look_up(self, name: str) -> None:
+    def _drop(self, key: str) -> None:
+        """Nothing is known under a key any more."""
+        self._spans.pop(key, None)
+        if self._path is not None:
+            self._write({other: span for other, span in _read(self._path).items() if other != key})
+
+    def _write(self, spans: dict[str, _Span]) -> None:
+        assert self._path is not None
+        head = {"host": self.host, "partner": self.partner}
+        body = {"spans": {key: asdict(span) for key, span in spans.items()}}
+        with suppress(OSError):
+            write_private(self._path, json.dumps(head | body))
+
+    def _look_up(self, key: str) -> None:
         """Take over what another process has learned."""
-        theirs = _read(self._path).get(name)
+        theirs = _read(self._path).get(key)
         if theirs is not None:
-            mine = self._spans.get(name)
-            self._spans[name] = theirs if mine is None else _merge(mine, theirs)
+            mine = self._spans.get(key)
+            self._spans[key] = theirs if mine is None else _merge(mine, theirs)
+
+
+def spans_path(settings: Settings) -> Path:
+    """The file of what was learned at an API host for a partner (of an individual: for the app)."""
+    name = digest(host_of(settings.api_url), settings.enterprise_id or settings.client_id)
+    return settings.cache_dir / f"spans.{name}.json"
+
+
+def open_spans(settings: Settings, now: Callable[[], float]) -> SpanBook:
+    """The book that runs with these settings share.
+
+    An older version kept one for all hosts and partners: it goes on for the first that asks.
+    """
+    path = spans_path(settings)
+    if not path.exists():
+        with suppress(OSError):
+            _older_path(settings).rename(path)
+    return _book(settings, path, now)
+
+
+def look_at_spans(settings: Settings, now: Callable[[], float]) -> SpanBook:
+    """The same book for whoever only wants to know what it holds."""
+    path = spans_path(settings)
+    return _book(settings, path if path.exists() else _older_path(settings), now)
+
+
+def forget_spans(settings: Settings) -> bool:
+    """Removes what was learned; True if there was something. Raises LocalError."""
+    found = [path for path in (spans_path(settings), _older_path(settings)) if path.exists()]
+    try:
+        for path in found:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be removed: {error.strerror}.") from None
+    return bool(found)
+
+
+def _older_path(settings: Settings) -> Path:
+    return settings.cache_dir / "spans.json"
+
+
+def _book(settings: Settings, path: Path, now: Callable[[], float]) -> SpanBook:
+    partner = settings.enterprise_id or settings.client_id
+    return SpanBook(path, now, host=host_of(settings.api_url), partner=partner)
 
 
 class Attempt:
@@ -251,8 +477,17 @@ class Attempt:
     refused at any length says nothing of lengths.
     """
 
-    def __init__(self, book: SpanBook, name: str, left: float, most: int | None, even: int) -> None:
+    def __init__(
+        self,
+        book: SpanBook,
+        name: str,
+        left: float,
+        most: int | None,
+        even: int,
+        meter: str = "",
+    ) -> None:
         self.name = name
+        self.meter = meter
         self.left = ceil(left)
         self.longest = min(self.left, most or self.left)
         self.even = even
@@ -284,18 +519,18 @@ class Attempt:
     def grant(self, *, whole: bool = True) -> None:
         """The call was answered; `whole`: with all its rows, as far as one can see."""
         self._believe_refusal()
-        self._book.granted(self.name, self.length, whole=whole)
+        self._book.granted(self.name, self.length, whole=whole, meter=self.meter)
         self._book.end(self)
 
     def cut(self, length: int) -> None:
         """The call was answered with the rows of so long a span, though later ones exist."""
         self._believe_refusal()
-        self._book.cut(self.name, max(1, length))
+        self._book.cut(self.name, max(1, length), meter=self.meter)
         self._book.end(self)
 
     def _believe_refusal(self) -> None:
         if self._refused:
-            self._book.refused(self.name, self._refused, self.left)
+            self._book.refused(self.name, self._refused, self.left, meter=self.meter)
             self._refused = 0
 
 
@@ -331,6 +566,10 @@ def _round_up(length: int, even: int) -> int:
 def _merge(mine: _Span, theirs: _Span) -> _Span:
     """What both say; the later of the two where they contradict each other."""
     later = mine if mine.learned_s >= theirs.learned_s else theirs
+    if mine.refused and theirs.refused:
+        seen = max(mine.seen, theirs.seen, len({*mine.meters, *theirs.meters}))
+        meters = sorted({*mine.meters, *theirs.meters})[:_WITNESSES]
+        later = replace(later, seen=seen, meters=meters)
     granted = max(mine.granted, theirs.granted)
     refused = min(mine.refused or theirs.refused, theirs.refused or mine.refused)
     if refused and granted >= refused:
@@ -338,24 +577,37 @@ def _merge(mine: _Span, theirs: _Span) -> _Span:
     return replace(later, granted=granted, refused=refused)
 
 
+def _own_key(name: str, meter: str) -> str:
+    """No name has a blank in it."""
+    return f"{name} {meter}" if meter else name
+
+
 def _read(path: Path | None) -> dict[str, _Span]:
+    """What a file holds; of an older version's nobody knows how many meters have met a limit."""
     if path is None:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): _check(_Span(**span)) for name, span in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        if "spans" not in found:
+            found = {name: span | {"seen": min(span["refused"], 1)} for name, span in found.items()}
+        else:
+            found = found["spans"]
+        return {str(key): _check(_Span(**span)) for key, span in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}
 
 
 def _check(span: _Span) -> _Span:
     """The span as it was written. Raises TypeError or ValueError for odd values."""
     before = (0, 0) if span.before is None else tuple(span.before)
-    numbers = (span.granted, span.refused, *before)
-    if len(numbers) != 4 or any(type(number) is not int or number < 0 for number in numbers):
+    numbers = (span.granted, span.refused, span.seen, *before)
+    if len(numbers) != 5 or any(type(number) is not int or number < 0 for number in numbers):
+        raise TypeError(span)
+    if not isinstance(span.meters, list) or not all(isinstance(one, str) for one in span.meters):
         raise TypeError(span)
     if span.refused and span.granted >= span.refused:
         raise ValueError(span)
     span.before = before if span.before is not None else None  # type: ignore[assignment]
     span.learned_s, span.hope = float(span.learned_s), float(span.hope)
+    span.doubt = float(span.doubt)
     return span

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from copper_cli.cloud import transport
 from copper_cli.cloud.events import CallDone, Clock, Event, Retrying, SystemClock, Warned
-from copper_cli.cloud.files import digest, make_folder, write_private
+from copper_cli.cloud.files import digest, make_folder, read_private, write_private
 from copper_cli.cloud.parse import TokenAnswer, parse_token
 from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
 from copper_cli.config import Settings, is_loopback
@@ -77,9 +77,12 @@ class TokenFile:
         }
 
     def read(self) -> Token | None:
-        """The token kept for these settings; None where none is or the file is broken."""
+        """The token kept for these settings.
+
+        None where none is, the file is broken, or others could have written it.
+        """
         try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            kept = json.loads(read_private(self.path))
             if {key: kept[key] for key in self._owner} != self._owner:
                 return None
             refresh = kept["refresh_token"]
@@ -318,7 +321,9 @@ class TokenExchange:
         try:
             redirect = REDIRECT_URI if self._settings.client_secret is None else None
             with OAuth2Session(client=client, redirect_uri=redirect) as session:
-                transport.make_session(self._settings.timeout_s, session)
+                transport.make_session(
+                    self._settings.timeout_s, session, max_answer=self._settings.max_answer
+                )
                 session.max_redirects = 0
                 session.register_compliance_hook("access_token_response", catch)
                 session.register_compliance_hook("refresh_token_response", catch)
@@ -335,6 +340,8 @@ class TokenExchange:
             ) from None
         except requests.RequestException as error:
             raise transport.connection_failure(error, self._url) from None
+        except CloudError as error:  # an answer over its bound
+            raise CloudError(f"No token: {error}") from None
         finally:
             self._on_event(CallDone("token", status, self._clock.now() - started, False))
 

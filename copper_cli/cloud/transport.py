@@ -1,4 +1,4 @@
-"""One request and its answer: timeouts, a deadline for the body, and which failures may pass.
+"""One request and its answer: its bounds, its proxy, and which failures may pass.
 
 What is retried and how often is decided above (session.py for the API, token.py for tokens).
 """
@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import random
-import time
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -21,8 +21,18 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 
+from copper_cli.cloud.bounds import (
+    ENCODINGS,
+    POOLS,
+    Bound,
+    ReadingError,
+    current_bound,
+    read_body,
+)
 from copper_cli.cloud.parse import parse_error_text
+from copper_cli.config import MAX_ANSWER_BYTES, is_loopback
 from copper_cli.errors import CloudError
 from copper_cli.text import one_line
 
@@ -31,8 +41,10 @@ MAX_REFUSALS = 30
 """Tries of one call that the quota turns away (429): about an hour, with the waits between."""
 MAX_BACKOFF_429_S = 300.0
 MAX_RETRY_AFTER_S = 120.0
-DEADLINE_TIMEOUTS = 10
-"""A whole answer may take so many timeouts."""
+DEADLINE_TIMEOUTS = 2
+"""A whole try may take so many timeouts, and a second more for each MiB that it brings."""
+ERROR_BYTES = 1 << 16
+"""So much is read of an answer that is no success: it is only quoted."""
 
 # These loggers write secrets and tokens at DEBUG.
 for _name in ("requests_oauthlib", "oauthlib", "urllib3"):
@@ -68,64 +80,130 @@ class Answer:
     """Decompressed."""
 
 
-class DeadlineAdapter(HTTPAdapter):
-    """Sends with a timeout and reads the whole body before a deadline, whoever asks.
+class BoundedAdapter(HTTPAdapter):
+    """Sends, and reads the whole body within bounds of size and time, whoever asks.
 
-    `timeout_s` bounds connecting and each silence; a body that trickles is cut off after
-    DEADLINE_TIMEOUTS times as long. Failures while reading raise requests' ConnectionError.
+    `timeout_s` bounds connecting and each silence, DEADLINE_TIMEOUTS of them the whole try;
+    a body may be of `max_answer` bytes as text. Loopback is never asked through a proxy.
+
+    Failures while reading raise requests' ConnectionError, those of a proxy its ProxyError that
+    names it; an answer over its bound raises CloudError.
     """
 
-    def __init__(self, timeout_s: float, connections: int) -> None:
+    def __init__(self, timeout_s: float, connections: int, max_answer: int) -> None:
         self._timeout_s = timeout_s
+        self._max_answer = max_answer
         super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Connections that keep to the bounds."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        """Connections through a proxy, within the same bounds."""
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = POOLS
+        return manager
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> requests.Response:
         """The response with its body read."""
-        deadline = time.monotonic() + self._timeout_s * DEADLINE_TIMEOUTS
+        url = request.url or ""
+        host = urlsplit(url).hostname or ""
         kwargs |= {"stream": True, "timeout": (self._timeout_s, self._timeout_s)}
-        response = super().send(request, **kwargs)
+        if is_loopback(host):
+            kwargs["proxies"] = {}  # it would get the secret, and could not reach this machine
+        bound = Bound(host, self._timeout_s, DEADLINE_TIMEOUTS, self._max_answer)
+        before = current_bound.set(bound)
         try:
-            response._content = _read_body(response.raw, deadline)
-            response._content_consumed = True  # type: ignore[attr-defined]
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            response = super().send(request, **kwargs)
+            return self._finish(response, bound)
+        except requests.RequestException as error:
+            if isinstance(error, _READING):
+                raise
+            if "got more than" in str(error):  # http.client's bounds of a line and of headers
+                raise bound.head_error() from None
+            proxy = select_proxy(url, kwargs.get("proxies"))
+            if proxy is not None and isinstance(error, _OF_A_PROXY):
+                reason = f"the proxy {_place(proxy)}: {_connection_cause(str(error))}"
+                raise requests.exceptions.ProxyError(reason, request=request) from None
+            raise
+        finally:
+            current_bound.reset(before)
+
+    def _finish(self, response: requests.Response, bound: Bound) -> requests.Response:
+        """The response with its body read, its connection free or closed."""
+        most = self._max_answer if response.status_code == 200 else ERROR_BYTES
+        try:
+            body = read_body(response.raw, bound, most)
+            if len(body) > most and response.status_code == 200:
+                raise bound.size_error()
+        except (
+            ReadingError,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+        ) as e:
             response.close()
-            raise requests.ConnectionError(_reading_failed(error), request=request) from error
+            raise _ReadingFailedError(_reading_failed(e, bound), request=response.request) from e
         except BaseException:
             response.close()
             raise
+        response.raw.release_conn() if len(body) <= most else response.close()
+        response._content = body[:most]
+        response._content_consumed = True  # type: ignore[attr-defined]
         return response
 
 
-def _read_body(raw: Any, deadline: float) -> bytes:
-    # read1 comes back with what is there; read would wait for a full piece however slow.
-    pieces = []
-    while piece := raw.read1(1 << 16, decode_content=True):
-        pieces.append(piece)
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer took too long")
-    raw.release_conn()
-    return b"".join(pieces)
+class _ReadingFailedError(requests.ConnectionError):
+    """The body could not be read; its text is a clause."""
 
 
-def _reading_failed(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+_READING = (_ReadingFailedError,)
+_OF_A_PROXY = (
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+)
+
+
+def _reading_failed(error: Exception, bound: Bound) -> str:
+    if isinstance(error, ReadingError):
+        return str(error)
+    if bound.is_over():
         return "sent its answer too slowly"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return "fell silent in the middle of its answer"
     return "cut its answer short"
 
 
+def _place(proxy: str) -> str:
+    """Host and port of a proxy, without its user and password."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{host}:{parts.port}" if parts.port else str(host)
+    except ValueError:
+        return one_line(proxy.rpartition("@")[2])
+
+
 def make_session(
-    timeout_s: float, session: requests.Session | None = None, *, connections: int = 1
+    timeout_s: float,
+    session: requests.Session | None = None,
+    *,
+    connections: int = 1,
+    max_answer: int = MAX_ANSWER_BYTES,
 ) -> requests.Session:
-    """The session (a plain one by default) with the deadline adapter for every address.
+    """The session (a plain one by default) with the bounded adapter for every address.
 
     It keeps so many `connections` a host open, and shares them between threads.
     """
     session = session or requests.Session()
-    adapter = DeadlineAdapter(timeout_s, connections)
+    session.headers["Accept-Encoding"] = ENCODINGS
+    adapter = BoundedAdapter(timeout_s, connections, max_answer)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -142,20 +220,26 @@ def connection_failure(error: requests.RequestException, url: str) -> Exception:
     if isinstance(error, requests.Timeout):
         return PassingError(f"cannot reach {host}: it did not answer in time")
     text = str(error)
-    if text.startswith(("sent its", "fell silent", "cut its")):
+    if isinstance(error, _ReadingFailedError):
         return PassingError(f"{host} {text}")
+    if isinstance(error, requests.exceptions.ProxyError):
+        return PassingError(f"cannot reach {host}: {text}")
     return PassingError(f"cannot reach {host}: {_connection_cause(text)}")
 
 
 def _connection_cause(text: str) -> str:
+    if found := re.search(r"Tunnel connection failed: ([^'\"]*)", text):
+        return f"it answered {one_line(found[1], 60)}"
     for sign, cause in (
         ("NameResolutionError", "its name is not known here (no network?)"),
         ("Failed to resolve", "its name is not known here (no network?)"),
         ("Connection refused", "it refuses connections"),
-        ("ProxyError", "the proxy failed"),
         ("Network is unreachable", "there is no network"),
         ("RemoteDisconnected", "it hung up without an answer"),
         ("Connection reset", "it broke the connection"),
+        ("timed out", "it did not answer in time"),
+        ("Missing dependencies for SOCKS", "SOCKS is not spoken here; use an http proxy"),
+        ("ProxyError", "the proxy failed"),
     ):
         if sign in text:
             return cause
@@ -168,6 +252,7 @@ def parse_json(body: bytes, host: str) -> Any:
         return json.loads(body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         found = "a page of HTML" if _is_html(body) else "something that is not JSON"
+        found = found if body.strip() else "an empty body (200)"
         raise PassingError(f"{host} answered with {found}", status=200) from None
 
 

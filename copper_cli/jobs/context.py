@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from copper_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from copper_cli.cloud.client import CloudClient
@@ -108,3 +110,15 @@ class Output:
     """Leave cells that a spreadsheet would run as they are."""
     lock_wait_s: float = 0.0
     """How long to wait for another run that holds the folder."""
+    table: Path | None = None
+    """The file that the command's table goes to; no other file may be it."""
+
+    def refuse_table(self, names: Iterable[str]) -> None:
+        """UsageError where the table's file is one of these in the folder, which the job writes."""
+        from copper_cli.write.files import find_clash
+
+        if self.table and (name := find_clash(self.table, self.folder, names)) is not None:
+            raise UsageError(
+                f"--csv-output-file is {self.folder / name}, which this command writes itself; "
+                "give it another name."
+            )

@@ -130,7 +130,7 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     """
     before = context.session.calls_used
     folder = output.folder / request.name
-    found, _ = _find_meters(context, request)
+    found, _ = _find_meters(context, request, output)
     planned = _plan(context, request, output, found)
     outcomes = download_files(context, replace(output, folder=folder), [p.job for p in planned])
     by_day: dict[date, list[tuple[_DayFile, Outcome]]] = defaultdict(list)
@@ -144,13 +144,17 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
         context.progress.advance()
     facts = summarise(context, outcomes, before, noun="file", folder=folder) | {"bundle": None}
     if not facts["failed"]:
-        path = output.folder / f"{request.name}.{context.today():%Y%m%d}.zip"
+        path = output.folder / _bundle_name(context, request)
         bundle = FolderBundle(path, folder, _members(folder))
         if not bundle.is_current():
             context.progress.start("files", len(bundle), "zipping")
             bundle.write(context.progress.advance)
         facts["bundle"] = str(path)
     return Table(request.title(), _COLUMNS, [_row(d, by_day[d]) for d in request.days()], facts)
+
+
+def _bundle_name(context: Context, request: DumpRequest) -> str:
+    return f"{request.name}.{context.today():%Y%m%d}.zip"
 
 
 def _members(folder: Path) -> list[str]:
@@ -162,15 +166,19 @@ def _members(folder: Path) -> list[str]:
 
 def estimate_dump(context: Context, request: DumpRequest, output: Output) -> Table:
     """What dump_days would cost beyond its lists; nothing is fetched or written."""
-    found, zones = _find_meters(context, request)
+    found, zones = _find_meters(context, request, output)
     planned = _plan(context, request, output, with_zone(context, found))
     folder = replace(output, folder=output.folder / request.name)
     estimate = estimate_files(context, folder, [one.job for one in planned], zones.cost())
     return estimate_table(context, request.title(), "meters", estimate)
 
 
-def _find_meters(context: Context, request: DumpRequest) -> tuple[list[Planned | Zoneless], Zones]:
+def _find_meters(
+    context: Context, request: DumpRequest, output: Output
+) -> tuple[list[Planned | Zoneless], Zones]:
     check_name(request.name, "NAME")
+    summaries = [f"{request.name}/{day}/{SUMMARY}" for day in request.days()]
+    output.refuse_table([_bundle_name(context, request), *summaries])
     return plan_downloads(context, request.whole())
 
 

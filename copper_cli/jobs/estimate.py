@@ -10,6 +10,7 @@ from typing import Any
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.folder import FileJob, is_answered, judge_part, start_check
 from copper_cli.jobs.outcome import Cost, quota_left
+from copper_cli.jobs.quota import describe_limits
 from copper_cli.table import Column, Table
 from copper_cli.write.manifest import Folder
 
@@ -33,6 +34,8 @@ class Estimate:
     """Meters or gateways whose files are all there."""
     open: int
     """Those that have to be asked."""
+    dear: int = 0
+    """Calls of the total that are due to what was learned of limits alone."""
 
 
 def estimate_files(
@@ -42,7 +45,7 @@ def estimate_files(
 
     Raises UsageError where download_files would.
     """
-    start_check(context, output.folder, jobs)
+    start_check(context, output, jobs)
     folder = Folder.look(output.folder)
     total, kept, done = zones, 0, 0
     for job in jobs:
@@ -59,8 +62,17 @@ def estimate_files(
         kept += cost.calls if is_done else cost.drafted
         done += is_done
         total += cost
-    asked = sum(job.known is None for job in jobs)
-    return Estimate(total, kept, done, asked - done)
+    asked = [job for job in jobs if job.known is None]
+    dear = _count_dear(context, asked, total.calls - zones.calls)
+    return Estimate(total, kept, done, len(asked) - done, dear)
+
+
+def _count_dear(context: Context, jobs: Sequence[FileJob], calls: int) -> int:
+    """The calls fewer that it would be, were no limit known."""
+    if not context.spans.limits():
+        return 0
+    with context.spans.ignored():
+        return max(0, calls - sum(job.cost(False).calls for job in jobs))
 
 
 def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) -> Table:
@@ -77,8 +89,12 @@ def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) 
         ("to ask", to_ask, f"quota left: {lefts}"),
         ("done by", None, done_text),
     ]
+    if estimate.dear:
+        note = f"{describe_limits(context.spans.limits())}; see copper cache info"
+        rows.insert(1, ("of them for short answers", estimate.dear, note))
     facts = {
         "calls": estimate.total.calls,
+        "dear": estimate.dear,
         "cached": estimate.total.cached,
         "kept": estimate.kept,
         "to_ask": to_ask,

@@ -190,7 +190,7 @@ def _fetch_part(context: Context, question: _Question, rest: Window) -> list[Kep
     Several where it brings less than it was asked for.
     """
     measure = _measure(question.granularity, rest)
-    with measure.attempt(context.spans, rest) as attempt:
+    with measure.attempt(context.spans, rest, question.meter_id) as attempt:
         part, answer = ask_part(measure, attempt, rest, partial(_ask, context, question))
         return _continue(context, question, attempt, part, answer)
 
@@ -314,7 +314,8 @@ def count_calls(
                 drafted += 1
                 end_utc = datetime.fromtimestamp(known.end_s, UTC)
             else:
-                parts.append(next(_measure(plan.granularity, rest).plan(context.spans, rest)))
+                measure = _measure(plan.granularity, rest)
+                parts.append(next(measure.plan(context.spans, rest, meter_id)))
                 end_utc = parts[-1].end_utc
             rest = Window(end_utc, window.end_utc)
     if (beyond := _plan_beyond(context, plan)) is not None:

@@ -90,7 +90,7 @@ def download_files(
     fails does not stop the others. Where the quota is spent and not waited for, or at Ctrl-C,
     what is in flight is still written; then QuotaSpentError or KeyboardInterrupt is raised.
     """
-    start_check(context, output.folder, jobs)
+    start_check(context, output, jobs)
     with (
         catch_interrupt(
             context.session.cancel, partial(context.progress.say, FINISHING)
@@ -101,7 +101,7 @@ def download_files(
         pending = download.find_pending(jobs, output)
         context.progress.start(noun, len(pending))
         download.run(pending)
-        download.end(sum(len(job.parts) for job in jobs))
+        download.end(sum(len(job.parts) for job in jobs if job.known is None))
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
 
 
@@ -121,9 +121,13 @@ def failed_job(subject: str, files: Iterable[tuple[str, Question]], error: Coppe
     return FileJob(subject, (), fetch, lambda look: Cost(0, 0), parts)
 
 
-def start_check(context: Context, folder: Path, jobs: Sequence[FileJob]) -> None:
-    """Say that the jobs' files are looked for: to read thousands of them takes a while."""
-    phase = f"checking {folder.name or folder}/"
+def start_check(context: Context, output: Output, jobs: Sequence[FileJob]) -> None:
+    """Say that the jobs' files are looked for: to read thousands of them takes a while.
+
+    Raises UsageError where one of them is the file of the command's table.
+    """
+    output.refuse_table(part.name for job in jobs for part in job.parts)
+    phase = f"checking {output.folder.name or output.folder}/"
     context.progress.start("files", sum(len(job.parts) for job in jobs), phase)
 
 

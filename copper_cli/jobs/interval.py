@@ -24,7 +24,7 @@ from copper_cli.records import AnySeries, LongSeries, Meter, Series, SeriesKind
 from copper_cli.series import Survey, survey_series
 from copper_cli.table import Column, Table
 from copper_cli.text import one_line
-from copper_cli.units import standard_unit
+from copper_cli.units import amount_unit
 from copper_cli.write.draft import Draft, draft_path
 from copper_cli.write.files import local_errors, safe_name
 from copper_cli.write.layouts import Layout, SeriesFile, render_series
@@ -257,7 +257,7 @@ def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
     return SeriesFile(
         meter_id=meter.id,
         meter_type=meter.type,
-        uom=standard_unit(meter.type) or meter.uom,
+        uom=amount_unit(meter.type, meter.uom),
         timezone=zone.key,
         granularity=request.granularity,
         kind=request.kind,
@@ -423,7 +423,7 @@ def _row(meter: Meter, outcome: Outcome) -> Sequence[object]:
         meter.id,
         meter.type,
         outcome.sum_energy,
-        standard_unit(meter.type) or meter.uom,
+        amount_unit(meter.type, meter.uom),
         outcome.file,
         outcome.rows,
         outcome.unfilled.to_come,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.fleet import choose, padded_postal_code, sort_premises
 from copper_cli.jobs.parallel import run_together
-from copper_cli.records import Premise
+from copper_cli.records import Meter, Premise
 from copper_cli.table import Column, Table
 from copper_cli.units import Normalised, normalise_last_readings, standard_unit
 
@@ -33,6 +33,7 @@ _PREMISE_COLUMNS = (
     Column("Tags", "tags"),
     Column("Email", "email"),
 )
+_METER_IDS = Column("Meter IDs", "meter_ids", ";".join)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +42,41 @@ class _LatestRow:
 
     meter_id: str
     meter_type: str
+    premise_id: str | None
     premise: Premise | None
     time_utc: datetime | None
     reading: Normalised
 
 
 def list_premises(
-    context: Context, *, with_users: bool = False, incomplete: bool = False, tries: int = 1
+    context: Context,
+    *,
+    with_users: bool = False,
+    incomplete: bool = False,
+    with_ids: bool = False,
+    tries: int = 1,
 ) -> Table:
     """All premises, oldest first. `incomplete`: only those without any meter.
 
-    With `tries` above 1 it asks again until no user's email is missing.
+    With `tries` above 1 it asks again until no user's email is missing. `with_ids` adds the ids of
+    each one's meters, in the cloud's order: that takes the meter list, as `incomplete` does.
     """
-    with_users = with_users or incomplete
-    premises = _hydrate(context, tries) if with_users else context.client.fetch_premises()
+    if with_users or incomplete:
+        premises = _hydrate(context, tries)
+    else:
+        premises = context.client.fetch_premises()
     listed = len(premises)
+    meter_ids = _fetch_meter_ids(context) if incomplete or with_ids else {}
     if incomplete:
-        metered = {m.premise_id for m in context.client.fetch_meters(with_history=False)}
-        premises = [p for p in premises if _is_incomplete(p, metered)]
+        premises = [p for p in premises if _is_incomplete(p, meter_ids)]
     missing = sum(1 for p in premises for email in p.emails or () if email is None)
-    rows = [_premise_row(p) for p in sort_premises(premises)]
+    columns = (*_PREMISE_COLUMNS, _METER_IDS) if with_ids else _PREMISE_COLUMNS
+    rows = [
+        (*_premise_row(p), *([meter_ids.get(p.id, [])] if with_ids else ()))
+        for p in sort_premises(premises)
+    ]
     facts = {"listed": listed, "missing_emails": missing}
-    return Table("Premise download", _PREMISE_COLUMNS, rows, facts)
+    return Table("Premise download", columns, rows, facts)
 
 
 def list_gateways(context: Context) -> Table:
@@ -89,37 +103,41 @@ def show_gateway(context: Context, gateway_id: str) -> Table:
     return Table(f"Gateway {gateway.id}", columns, list(gateway.fields.items()))
 
 
-def list_bulk(context: Context, *, detailed: bool = False) -> Table:
-    """The newest reading of each meter heard recently, in the cloud's order."""
+def list_bulk(context: Context, *, detailed: bool = False, with_ids: bool = False) -> Table:
+    """The newest reading of each meter heard recently, in the cloud's order.
+
+    `detailed` adds where it stands, `with_ids` the premise's id: that takes the meter list.
+    """
     client = context.client
-    places: Mapping[str, Premise | None] = {}
-    if detailed:
-        bulk, meters, premises = run_together(
-            context,
-            client.fetch_bulk,
-            partial(client.fetch_meters, with_history=False),
-            client.fetch_premises,
-        )
-        by_id = {p.id: p for p in premises}
-        places = {m.id: by_id.get(m.premise_id or "") for m in meters}
-    else:
-        bulk = client.fetch_bulk()
+    bulk, meters, premises = run_together(
+        context,
+        client.fetch_bulk,
+        partial(client.fetch_meters, with_history=False) if detailed or with_ids else list[Meter],
+        client.fetch_premises if detailed else list[Premise],
+    )
+    place_of = {m.id: m.premise_id for m in meters}
+    by_id = {p.id: p for p in premises}
     rows = [
         _LatestRow(
             r.meter_id,
             r.meter_type,
-            places.get(r.meter_id),
+            place_of.get(r.meter_id),
+            by_id.get(place_of.get(r.meter_id) or ""),
             r.time_utc,
-            Normalised(r.value, True, "bulk"),
+            Normalised(r.value, True),
         )
         for r in bulk
     ]
-    return _latest_table("Bulk meter download", rows, detailed)
+    joined = detailed or with_ids
+    return _latest_table(
+        "Bulk meter download", rows, detailed=detailed, with_ids=with_ids, joined=joined
+    )
 
 
-def list_meter_status(context: Context, *, detailed: bool = False) -> Table:
+def list_meter_status(context: Context, *, detailed: bool = False, with_ids: bool = False) -> Table:
     """Every meter with its newest reading in the standard unit, also those not heard lately.
 
+    `detailed` adds where it stands, `with_ids` shows people the premise's id too.
     `facts["unverified"]` counts the readings whose unit nothing confirms.
     """
     client = context.client
@@ -135,13 +153,14 @@ def list_meter_status(context: Context, *, detailed: bool = False) -> Table:
         _LatestRow(
             m.id,
             m.type,
+            m.premise_id,
             premises.get(m.premise_id or ""),
             m.last_reading.time_utc if m.last_reading else None,
             checked[m.id],
         )
         for m in meters
     ]
-    return _latest_table("Meter download", rows, detailed)
+    return _latest_table("Meter download", rows, detailed=detailed, with_ids=with_ids)
 
 
 def _hydrate(context: Context, tries: int) -> list[Premise]:
@@ -157,7 +176,15 @@ def _hydrate(context: Context, tries: int) -> list[Premise]:
     return premises
 
 
-def _is_incomplete(premise: Premise, metered: set[str | None]) -> bool:
+def _fetch_meter_ids(context: Context) -> Mapping[str | None, list[str]]:
+    """The meters of each premise that has any."""
+    found: dict[str | None, list[str]] = defaultdict(list)
+    for meter in context.client.fetch_meters(with_history=False):
+        found[meter.premise_id].append(meter.id)
+    return found
+
+
+def _is_incomplete(premise: Premise, metered: Container[str | None]) -> bool:
     return (
         premise.id not in metered
         and not (premise.name or "").startswith("Cube:")
@@ -183,27 +210,36 @@ def _premise_row(premise: Premise) -> tuple[Any, ...]:
     )
 
 
-def _latest_table(title: str, rows: Sequence[_LatestRow], detailed: bool) -> Table:
+def _latest_table(
+    title: str,
+    rows: Sequence[_LatestRow],
+    *,
+    detailed: bool,
+    with_ids: bool,
+    joined: bool = True,
+) -> Table:
+    """Where premise ids are known (`joined`), programs get them always, people if asked."""
     place = (Column("Address", "address"), Column("City", "city"))
     columns = (
         Column("ID", "id"),
         Column("Type", "type"),
+        *((Column("Premise ID", "premise_id", hidden=not with_ids),) if joined else ()),
         *((*place, Column("Postal Code", "postal_code")) if detailed else ()),
         Column("Latest Timestamp", "latest_timestamp"),
         Column("Latest Value", "latest_value", _three_decimals, console=_marked_value),
         Column("Unit", "unit", hidden=True),
         Column("Verified", "verified", hidden=True),
     )
-    cells = [_latest_cells(row, detailed) for row in rows]
+    cells = [_latest_cells(row, detailed, joined) for row in rows]
     how = Counter(row.reading.verified for row in rows)
     return Table(title, columns, cells, {"listed": len(rows), "unverified": how[False]})
 
 
-def _latest_cells(row: _LatestRow, detailed: bool) -> tuple[Any, ...]:
-    place: tuple[str | None, ...] = ()
+def _latest_cells(row: _LatestRow, detailed: bool, joined: bool) -> tuple[Any, ...]:
+    place: tuple[str | None, ...] = (row.premise_id,) if joined else ()
     if detailed:
         p = row.premise
-        place = (
+        place += (
             p.street_address if p else None,
             p.city_town if p else None,
             padded_postal_code(p),

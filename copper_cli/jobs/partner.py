@@ -29,11 +29,10 @@ def report_partner(
 
     Asks for the premises until no email is missing, ten times at most.
     """
-    check_name(handle, "HANDLE")
     today = f"{context.today():%Y%m%d}"
+    bundle = folder / bundle_name(context, handle)
     premises = list_premises(context, with_users=True, tries=HYDRATE_TRIES)
     health = report_health(context)
-    bundle = folder / f"{handle}.reports.{today}.zip"
     context.progress.start("files", 2, "zipping")
     write_bundle(
         bundle,
@@ -46,6 +45,12 @@ def report_partner(
     context.progress.start("", 0, "reading lists")
     facts = {"bundle": str(bundle), "missing_emails": premises.facts["missing_emails"]}
     return Table(f"Partner report {handle}", _COLUMNS, list(_counts(context, premises)), facts)
+
+
+def bundle_name(context: Context, handle: str) -> str:
+    """What the ZIP of today is called. Raises UsageError for a handle that can name no file."""
+    check_name(handle, "HANDLE")
+    return f"{handle}.reports.{context.today():%Y%m%d}.zip"
 
 
 def _counts(context: Context, premises: Table) -> Iterable[Sequence[Any]]:

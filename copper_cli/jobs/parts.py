@@ -26,20 +26,22 @@ class Measure:
     most: int | None = None
     """The longest span that one call may ask for, in units; None: any."""
 
-    def attempt(self, spans: SpanBook, rest: Window) -> Attempt:
-        """A call from the start of `rest` on, as far as the cloud grants."""
-        return spans.attempt(self.name, self._left(rest), most=self.most, even=self._day())
+    def attempt(self, spans: SpanBook, rest: Window, meter_id: str = "") -> Attempt:
+        """A call from the start of `rest` on, as far as the cloud grants a meter, or anybody."""
+        left = self._left(rest)
+        return spans.attempt(self.name, left, most=self.most, even=self._day(), meter=meter_id)
 
     def part(self, rest: Window, length: int) -> Window:
         """The first units of what is left of a window."""
         end_utc = rest.start_utc + timedelta(seconds=length * self.step_s)
         return Window(rest.start_utc, min(end_utc, rest.end_utc))
 
-    def plan(self, spans: SpanBook, window: Window) -> Iterator[Window]:
+    def plan(self, spans: SpanBook, window: Window, meter_id: str = "") -> Iterator[Window]:
         """The parts in which a window would be asked by what is known; they meet."""
         rest = window
         while rest.start_utc < window.end_utc:
-            length = spans.expect(self.name, self._left(rest), most=self.most, even=self._day())
+            left = self._left(rest)
+            length = spans.expect(self.name, left, most=self.most, even=self._day(), meter=meter_id)
             part = self.part(rest, length)
             yield part
             rest = Window(part.end_utc, window.end_utc)

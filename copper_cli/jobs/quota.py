@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
 from copper_cli.cloud.quota import LimitUsage, open_ledger
+from copper_cli.cloud.spans import SpanLimit, forget_spans, look_at_spans
 from copper_cli.config import Settings, limit_text
 from copper_cli.table import Column, Table
 
 
 def show_quota(settings: Settings) -> Table:
-    """A row a limit: calls used and left, when the next come free, and who made them."""
+    """A row a limit: calls used and left, when the next come free, and who made them.
+
+    While the cloud's own word holds all calls back (429), until when; whatever is left.
+    """
     ledger = open_ledger(settings)
     try:
         usage = ledger.usage()
@@ -21,15 +29,20 @@ def show_quota(settings: Settings) -> Table:
         Column("Next Free", "next_free"),
         Column("All Free", "all_free"),
         Column("Used By", "used_by", _by_command),
+        Column("Held Until", "held_until"),
     )
-    rows = [_row(limit) for limit in usage.limits]
-    held = usage.held_until_utc
-    facts = {"held_until": held.astimezone() if held else None}
+    held = usage.held_until_utc.astimezone() if usage.held_until_utc else None
+    until = held and held.replace(microsecond=0)
+    rows = [(*_row(limit), until) for limit in usage.limits]
+    facts = {"held_until": held}
     return Table("Quota", columns, rows, facts)
 
 
 def show_cache(settings: Settings) -> Table:
-    """One row: where the answers lie, how many, how many still fresh, how large."""
+    """One row: where the answers lie, how many, how many still fresh, how large.
+
+    The facts hold what was learned of spans, as `show_spans` has it.
+    """
     from copper_cli.cloud.cache import cache_info
 
     info = cache_info(settings)
@@ -39,7 +52,56 @@ def show_cache(settings: Settings) -> Table:
         Column("Fresh", "fresh"),
         Column("Bytes", "bytes"),
     )
-    return Table("Cache", columns, [(str(info.path), info.entries, info.fresh, info.size_bytes)])
+    spans = show_spans(settings)
+    keys = [column.key for column in spans.columns]
+    facts = {"spans": [dict(zip(keys, row, strict=True)) for row in spans.rows]}
+    row = (str(info.path), info.entries, info.fresh, info.size_bytes)
+    return Table("Cache", columns, [row], facts)
+
+
+def show_spans(settings: Settings) -> Table:
+    """A row a limit: what the host grants a partner in one call, and which meter less than that."""
+    book = look_at_spans(settings, time.time)
+    columns = (
+        Column("Host", "host"),
+        Column("Partner", "partner"),
+        Column("Spans Of", "name"),
+        Column("Meter", "meter", lambda meter: meter or "all"),
+        Column("Granted", "granted"),
+        Column("Refused", "refused"),
+        Column("Learned", "learned"),
+        Column("Meters Seen", "seen"),
+    )
+    rows = [
+        (
+            book.host,
+            book.partner,
+            one.name,
+            one.meter or None,
+            one.granted,
+            one.refused,
+            datetime.fromtimestamp(one.learned_s).astimezone().replace(microsecond=0),
+            one.seen or None,
+        )
+        for one in book.limits()
+    ]
+    return Table("Longest Spans", columns, rows)
+
+
+def clear_all(settings: Settings) -> bool:
+    """Forgets answers and spans; True where there was something. Raises LocalError."""
+    from copper_cli.cloud.cache import clear_cache
+
+    return any([clear_cache(settings), forget_spans(settings)])
+
+
+def describe_limits(limits: Sequence[SpanLimit], most: int = 3) -> str:
+    """The limits in a few words: `hour: 744 a call; 07:1: 5`."""
+    words = [
+        f"{one.name}{f' of {one.meter}' if one.meter else ''}: {one.granted} a call"
+        for one in limits[:most]
+    ]
+    return "; ".join(words) + (f" and {len(limits) - most} more" if len(limits) > most else "")
 
 
 def _row(usage: LimitUsage) -> tuple[object, ...]:

@@ -18,7 +18,6 @@ from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import whole_days
 from copper_cli.records import Meter, Reading, Window
 from copper_cli.table import Column, Table
-from copper_cli.units import standard_unit
 from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import render_readings
 from copper_cli.write.manifest import Folder, Question
@@ -108,7 +107,7 @@ def fetch_readings(
     found: list[Reading] = []
     rest = window
     while rest.start_utc < window.end_utc:
-        with _MEASURE.attempt(context.spans, rest) as attempt:
+        with _MEASURE.attempt(context.spans, rest, meter.id) as attempt:
             ask = partial(context.client.fetch_readings, meter.id, anew=anew)
             part, answer = ask_part(_MEASURE, attempt, rest, ask)
             attempt.grant()
@@ -161,7 +160,7 @@ def _job(
         return found[-1:] if request.latest else found
 
     def cost(look: bool) -> Cost:
-        parts = list(_MEASURE.plan(context.spans, window))
+        parts = list(_MEASURE.plan(context.spans, window, meter.id))
         is_cached = partial(context.client.is_readings_cached, meter.id)
         return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
 
@@ -171,7 +170,7 @@ def _job(
         render=lambda found: render_readings(
             meter.id,
             meter.type,
-            standard_unit(meter.type) or meter.uom,
+            meter.uom,
             zone.key,
             found,
             raw_cells=output.raw_cells,

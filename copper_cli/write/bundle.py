@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from copper_cli.errors import LocalError
-from copper_cli.write.files import local_errors, make_folder, write_whole
+from copper_cli.write.files import local_errors, make_folder, open_own, replace_whole
 
 NOTE_NAME = ".bundle.stamp"
 _CHUNK_BYTES = 1 << 20
@@ -43,7 +43,7 @@ def write_bundle(
                     bundle.writestr(info, _read(content))
                     on_member()
             stream.seek(0)
-            write_whole(path, iter(partial(stream.read, _CHUNK_BYTES), b""))
+            replace_whole(path, iter(partial(stream.read, _CHUNK_BYTES), b""))
 
 
 class FolderBundle:
@@ -68,8 +68,8 @@ class FolderBundle:
 
     def is_current(self) -> bool:
         """True where neither the ZIP nor one of its files has changed since it was made."""
-        with suppress(OSError):
-            return self._note.read_bytes() == self._digest()
+        with suppress(OSError), open_own(self._note) as note:
+            return note.read() == self._digest()
         return False
 
     def write(self, on_member: Callable[[], None]) -> None:
@@ -77,7 +77,7 @@ class FolderBundle:
         files = {f"{self._folder.name}/{name}": self._folder / name for name in self._files}
         write_bundle(self._path, files, on_member)
         with suppress(LocalError):  # without it the next run makes the ZIP anew
-            write_whole(self._note, self._digest())
+            replace_whole(self._note, self._digest())
 
     def _digest(self) -> bytes:
         told = [_stamp(str(self._path)), *map(" ".join, self._files.items())]

@@ -32,6 +32,11 @@ def draft_name(name: str) -> str:
     return f".{name}{_ENDING}"
 
 
+def is_draft(name: str) -> bool:
+    """True for what a draft may be called."""
+    return name.startswith(".") and name.endswith(_ENDING)
+
+
 def find_drafts(folder: Path) -> set[str]:
     """The names of the drafts in a folder."""
     with suppress(OSError), os.scandir(folder) as found:

@@ -14,7 +14,7 @@ from copper_cli.errors import LocalError
 from copper_cli.filling import Gap, Unfilled, count_unfilled, is_due
 from copper_cli.records import Window
 from copper_cli.write.cells import clean
-from copper_cli.write.files import local_errors
+from copper_cli.write.files import local_errors, open_plain
 
 State = Literal["fetched", "to come", "late", "empty", "failed"]
 
@@ -159,7 +159,8 @@ def _read_files(path: Path) -> dict[str, Any]:
     with local_errors(path, "read"):
         if not path.exists():
             return {}
-        data = path.read_bytes()
+        with open_plain(path) as stream:
+            data = stream.read()
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):

@@ -8,11 +8,13 @@ import os
 import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from copper_cli.errors import LocalError, UsageError
 from copper_cli.write.cells import clean
@@ -36,6 +38,7 @@ _REASONS = {
     errno.EEXIST: "a part of the path is a file, not a folder",
     errno.EISDIR: "it is a folder",
     errno.ELOOP: "its links lead in a circle",
+    errno.EBADF: "it is closed",
 }
 
 
@@ -75,7 +78,7 @@ def check_name(name: str, what: str) -> None:
 
 
 def write_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> str:
-    """Write a file so that it appears whole or not at all; its SHA-256 in hex comes back.
+    """Write a file that a person named, whole or not at all; its SHA-256 in hex comes back.
 
     Text is written as UTF-8 with its line ends as they are. Missing folders are made, a link is
     followed to its file, an existing file keeps its mode (a new one has 0644 less the umask).
@@ -86,25 +89,66 @@ def write_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> str:
     """
     if str(path) in _STDOUT_NAMES:
         return _write_stdout(chunks)
-    with local_errors(path):
-        is_stream = path.exists() and not path.is_file() and not path.is_dir()
-    if is_stream or path.parent in (Path("/dev/fd"), Path("/proc/self/fd")):
+    if _is_stream(path):
         with local_errors(path):
             stream = path.open("wb", buffering=0)
         with stream:
             return _pour(path, stream, chunks)
-    with write_temporary(path, chunks, prefix=".copper-file-") as staged:
+    with write_temporary(path, chunks, prefix=_TEMPORARY_PREFIX, follow=True) as staged:
         staged.commit()
     return staged.sha256
 
 
+def replace_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> None:
+    """Write a file that the program named, as `write_whole` does.
+
+    But a link, a pipe or a device of that name gives way; what it leads to stays as it was.
+    """
+    with write_temporary(path, chunks, prefix=_TEMPORARY_PREFIX) as staged:
+        staged.commit()
+
+
+def check_writable(path: Path) -> None:
+    """LocalError where `write_whole` could not write now; nothing is left behind."""
+    if str(path) in _STDOUT_NAMES or _is_stream(path):
+        return
+    with local_errors(path):
+        target = Path(os.path.realpath(path))
+        _existing_mode(path, follow=True)
+        folder = target.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a part of it is no folder")
+        probe = _temporary_name(folder, _TEMPORARY_PREFIX)
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        probe.unlink()
+
+
+def find_clash(path: Path, folder: Path, names: Iterable[str]) -> str | None:
+    """The one of the names in a folder that is the file at the path, however that is spelt.
+
+    Names that differ by case alone are taken to be one: on some disks they are.
+    """
+    root = _fold(os.path.realpath(folder)).rstrip(os.sep) + os.sep
+    real = _fold(os.path.realpath(path))
+    if str(path) in _STDOUT_NAMES or not real.startswith(root):
+        return None
+    wanted = real.removeprefix(root).replace(os.sep, "/")
+    return next((name for name in names if _fold(name) == wanted), None)
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def renew_whole(path: Path, text: str) -> None:
-    """Write a file as `write_whole` does, unless it holds the text: its times tell of changes."""
+    """Write a file as `replace_whole` does, unless it holds the text: its times tell of changes."""
     data = text.encode("utf-8", "replace")
-    with suppress(OSError):
-        if path.read_bytes() == data:
+    with suppress(OSError), open_own(path) as stream:
+        if stream.read() == data:
             return
-    write_whole(path, data)
+    replace_whole(path, data)
 
 
 @dataclass(slots=True)
@@ -114,7 +158,7 @@ class Staged:
     path: Path
     """The name people know."""
     target: Path
-    """Where the file lies: `path`, or what it links to."""
+    """Where the file is to lie: `path`, or what that links to."""
     temporary: Path
     """Where the content is now."""
     sha256: str
@@ -129,17 +173,18 @@ class Staged:
 
 @contextmanager
 def write_temporary(
-    path: Path, chunks: Iterable[str | bytes] | bytes, *, prefix: str
+    path: Path, chunks: Iterable[str | bytes] | bytes, *, prefix: str, follow: bool = False
 ) -> Iterator[Staged]:
     """The content on the disk under a temporary name, for the caller to commit.
 
-    The temporary file is gone afterwards, whether it was committed or not.
+    It replaces the file, or with `follow` the one that a link of that name leads to. The temporary
+    file is gone afterwards, whether it was committed or not.
     """
     with local_errors(path):
-        target = Path(os.path.realpath(path))
-        mode = _existing_mode(path)
+        target = Path(os.path.realpath(path)) if follow else path
+        mode = _existing_mode(path, follow=follow)
         make_folder(target.parent)
-    temporary = target.parent / f"{prefix}{os.urandom(8).hex()}.tmp"
+    temporary = _temporary_name(target.parent, prefix)
     try:
         with local_errors(path):
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o644)
@@ -189,9 +234,47 @@ def short_digest(parts: Iterable[str]) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """The SHA-256 of a file in hex. Raises OSError."""
-    with path.open("rb") as stream:
+    """The SHA-256 of a file in hex, also of one that is linked to. Raises OSError."""
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """A file to be read, also one that is linked to.
+
+    OSError for a pipe or device, which might hang for ever.
+    """
+    return open(path, "rb", opener=_open_plain)
+
+
+def open_own(path: Path, mode: Literal["rb", "r+b", "wb"] = "rb") -> BinaryIO:
+    """One of the program's own books: no link is followed.
+
+    What is no plain file was put there by somebody else: OSError to read it; where a new file is
+    to be made it gives way, and what it leads to stays as it was.
+    """
+    return open(path, mode, opener=own_opener)
+
+
+def own_opener(path: str, flags: int) -> int:
+    """`open_own` for `open(…, opener=own_opener)`."""
+    if flags & os.O_CREAT:
+        with suppress(FileNotFoundError):
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                os.unlink(path)  # noqa: PTH108 - open gives text
+    return _open_plain(path, flags | _O_NOFOLLOW)
+
+
+def _open_plain(path: str, flags: int) -> int:
+    handle = os.open(path, flags | _O_NONBLOCK, 0o666)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    raise OSError(errno.EINVAL, "it is no plain file")
 
 
 @contextmanager
@@ -206,6 +289,20 @@ def local_errors(path: Path, verb: str = "written") -> Iterator[None]:
 
 
 _O_BINARY: int = getattr(os, "O_BINARY", 0)
+_O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+_O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+_TEMPORARY_PREFIX = ".copper-file-"
+
+
+def _temporary_name(folder: Path, prefix: str) -> Path:
+    return folder / f"{prefix}{os.urandom(8).hex()}.tmp"
+
+
+def _is_stream(path: Path) -> bool:
+    """True for a pipe, a device and a descriptor that is open already."""
+    with local_errors(path):
+        is_other = path.exists() and not path.is_file() and not path.is_dir()
+    return is_other or path.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def _encode(found: re.Match[str]) -> str:
@@ -213,18 +310,20 @@ def _encode(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
-def _existing_mode(path: Path) -> int | None:
-    """The mode of the file that will be replaced, None without one.
+def _existing_mode(path: Path, *, follow: bool) -> int | None:
+    """The mode of the file that will be replaced, None without one or for what is no plain file.
 
     Raises IsADirectoryError, and PermissionError for a file that its owner made read-only:
     replacing it would need no permission on the file itself.
     """
     try:
-        mode = path.stat().st_mode
+        mode = path.stat(follow_symlinks=follow).st_mode
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not stat.S_ISREG(mode):
+        return None
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "no permission")
     return stat.S_IMODE(mode)

@@ -7,9 +7,10 @@ import os
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
-from copper_cli.write.files import local_errors, sync_folder
+from copper_cli.write.files import local_errors, open_own, own_opener, sync_folder
 
 
 class Journal:
@@ -26,7 +27,7 @@ class Journal:
         """Begin anew with this line; what the file held is gone. Raises LocalError."""
         self.close()
         with local_errors(self._path):
-            self._stream = FileIO(self._path, "wb")
+            self._stream = FileIO(self._path, "wb", opener=own_opener)
         self._size = self.lines = 0
         self._append(first)
         with local_errors(self._path):
@@ -72,11 +73,18 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The lines, in order; those that were cut off or garbled are left out. Raises LocalError."""
+    """The lines, in order; those that were cut off or garbled are left out. Raises LocalError.
+
+    A link, pipe or device of that name is not ours and has none.
+    """
     with local_errors(path, "read"):
-        if not path.exists():
+        try:
+            if not S_ISREG(path.lstat().st_mode):
+                return []
+        except FileNotFoundError:
             return []
-        data = path.read_bytes()
+        with open_own(path) as stream:
+            data = stream.read()
     lines = []
     for text in data.split(b"\n"):
         with suppress(ValueError, RecursionError):

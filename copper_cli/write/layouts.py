@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Literal, get_args
 
 from copper_cli.records import AnySeries, GridSeries, Reading, Series, SeriesKind
-from copper_cli.units import standard_unit
+from copper_cli.units import amount_unit
 from copper_cli.write.cells import csv_lines, in_chunks
 from copper_cli.write.local_time import exact_texts, local_text, local_texts
 
@@ -85,7 +85,7 @@ def render_readings(
     that of Actual; Normalized is in the standard unit of the type.
     """
     header = ["ID", "Type", "Timestamp", _with_unit("Actual", uom)]
-    header.append(_with_unit("Normalized", standard_unit(meter_type) or uom))
+    header.append(_with_unit("Normalized", amount_unit(meter_type, uom)))
     rows = (
         (meter_id, meter_type, local_text(row.time_utc, timezone), row.actual, row.value)
         for row in sorted(readings, key=lambda row: row.time_utc)

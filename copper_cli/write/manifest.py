@@ -18,7 +18,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from errno import EINVAL
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,12 +36,15 @@ from copper_cli.write.entries import (
     entry_to_json,
     parse_entry,
     read_manifest,
+    read_names,
     render_manifest,
 )
 from copper_cli.write.files import (
     digest_file,
+    find_clash,
     local_errors,
     make_folder,
+    open_own,
     sync_folder,
     write_temporary,
 )
@@ -58,6 +63,8 @@ MANIFEST_NAME = "manifest.json"
 JOURNAL_NAME = ".manifest.journal"
 STAMPS_NAME = ".manifest.stamps"
 LOCK_NAME = ".copper.lock"
+
+_BOOKS = (MANIFEST_NAME, JOURNAL_NAME, STAMPS_NAME, LOCK_NAME)
 
 _TEMPORARY_PREFIX = ".copper-folder-"
 _TEMPORARY = re.compile(re.escape(_TEMPORARY_PREFIX) + r"[0-9a-f]{16}\.tmp")
@@ -402,6 +409,21 @@ class Folder:
             self._lock = None
 
 
+def find_kept(path: Path) -> Path | None:
+    """The file at the path where a folder of downloads keeps it: a book of it, or a listed one."""
+    from copper_cli.write.bundle import NOTE_NAME
+    from copper_cli.write.draft import is_draft
+
+    real = Path(os.path.realpath(path))
+    if find_clash(real, real.parent, (*_BOOKS, NOTE_NAME)) or is_draft(real.name):
+        return real
+    for folder in (real.parent, real.parent.parent):
+        with suppress(LocalError):  # no manifest of ours: it keeps nothing
+            if name := find_clash(real, folder, read_names(folder / MANIFEST_NAME)):
+                return folder / name
+    return None
+
+
 def _is_name(name: str) -> bool:
     """True for a visible file here or one folder down that is not one of our books."""
     parts = name.split("/")
@@ -443,7 +465,8 @@ def _stamp(stat: os.stat_result, sha256: str) -> _Stamp:
 def _read_stamps(path: Path) -> dict[str, _Stamp]:
     """The stamps by file name; none where they cannot be read: they only save time."""
     try:
-        found = json.loads(path.read_bytes())
+        with open_own(path) as stream:
+            found = json.loads(stream.read())
         return {
             name: (size, modified, changed, sha)
             for name, (size, modified, changed, sha) in found.items()
@@ -455,6 +478,7 @@ def _read_stamps(path: Path) -> dict[str, _Stamp]:
 def _take_lock(path: Path, wait_s: float) -> BaseFileLock:
     from filelock import FileLock, Timeout
 
+    _check_lock(path / LOCK_NAME)
     # Not the thread's: the run's last thread may be another than its first.
     lock = FileLock(path / LOCK_NAME, timeout=wait_s, thread_local=False)
     with local_errors(path):
@@ -466,6 +490,13 @@ def _take_lock(path: Path, wait_s: float) -> BaseFileLock:
                 "Wait for it, or choose another --output-dir."
             ) from None
     return lock
+
+
+def _check_lock(path: Path) -> None:
+    """LocalError where the lock is a link or no plain file: some other file would be the lock."""
+    with local_errors(path), suppress(FileNotFoundError):
+        if not S_ISREG(path.lstat().st_mode):
+            raise OSError(EINVAL, "it is a link or no plain file; remove it")
 
 
 def _describe_holder(path: Path) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from copper_cli.write.files import local_errors
+from copper_cli.write.files import local_errors, open_own
 
 Head = Mapping[str, Any]
 """What is known of an answer without reading it; any JSON object."""
@@ -38,7 +38,7 @@ class Spool:
 
     def earlier(self) -> Iterator[tuple[Head, Place]]:
         """What an earlier run left to the same question, in its order; to be read to its end."""
-        with suppress(OSError), self.path.open("rb") as stream:
+        with suppress(OSError), open_own(self.path) as stream:
             if stream.readline() == self._first:
                 self._end = stream.tell()
                 for head, place in self._scan(stream):
@@ -67,13 +67,13 @@ class Spool:
     def read(self, place: Place) -> Any:
         """The body at a place. Raises LocalError."""
         offset, length = place
-        with local_errors(self.path, "read"), self.path.open("rb") as stream:
+        with local_errors(self.path, "read"), open_own(self.path) as stream:
             stream.seek(offset)
             return json.loads(stream.read(length))
 
     def _open(self) -> BinaryIO:
         """The file at its end; a torn answer there is cut off, other questions' are gone."""
-        stream: BinaryIO = self.path.open("r+b" if self._end else "wb")
+        stream: BinaryIO = open_own(self.path, "r+b" if self._end else "wb")
         if not self._end:
             stream.write(self._first)
             return stream

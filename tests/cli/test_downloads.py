@@ -18,7 +18,7 @@ import time_machine
 
 from copper_cli.sandbox import Fault, Sandbox
 
-from .conftest import NOW, Copper
+from .conftest import NOW, Copper, FixedCloud
 
 DENVER = ZoneInfo("America/Denver")
 IDS = ["07:3597166776", "12:6346999187", "07:9096831598", "07:1846664009"]
@@ -460,3 +460,28 @@ def test_dump_into_another_folder_and_zone(cloud: Sandbox, copper: Copper, work:
         own = used(cloud, row["ID"], start, start + timedelta(days=1))
         assert float(row["Sum Usage"]) == pytest.approx(own, abs=3e-3)
     assert len(list((work / "o").glob("foo_1.*.zip"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "header"),
+    [
+        ({"type": "gas", "uom": "cf"}, "Actual (cf),Normalized (ccf)"),
+        ({"type": "gas", "uom": "therm"}, "Actual (therm),Normalized (ccf)"),
+        ({"type": "water", "uom": "m3"}, "Actual (m3),Normalized (gal)"),
+        ({"type": "power", "uom": "kwh"}, "Actual (kwh),Normalized (kwh)"),
+        ({"type": "power"}, "Actual,Normalized (kwh)"),
+    ],
+)
+def test_readings_name_the_unit_of_the_list(
+    fixed: FixedCloud, copper: Copper, listed: dict[str, str], header: str
+) -> None:
+    """Actual is the register as the meter reports it; only Normalized is in the standard unit."""
+    fixed.answers["meter"] = [{"id": "12:1", **listed}]
+    fixed.answers["meter/12:1/readings"] = {
+        "meter_id": "12:1",
+        "meter_type": listed["type"],
+        "results": [{"time": "2021-12-24T07:07:13.000Z", "actual": 4275400, "value": 42754.0}],
+    }
+    ended = copper("meter", "readings", "2021-12-24", "2021-12-24", "--timezone", "UTC")
+    assert ended.code == 0, ended.err
+    assert Path("generated/12_1.csv").read_text().splitlines()[0] == f"ID,Type,Timestamp,{header}"

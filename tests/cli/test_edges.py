@@ -10,7 +10,8 @@ import click
 import pytest
 
 from copper_cli import cli
-from copper_cli.cli.options import DATE, MONTH, ZONE
+from copper_cli.cli.dates import LAST_DAY, START
+from copper_cli.cli.options import MONTH, ZONE
 
 from .conftest import Copper
 
@@ -18,7 +19,8 @@ from .conftest import Copper
 def test_values_that_are_read_already_stay() -> None:
     """Defaults and callers from Python may give a date or a zone itself."""
     day = date(2021, 9, 1)
-    assert DATE.convert(day, None, None) is day
+    assert START.convert(day, None, None) is day
+    assert LAST_DAY.convert(day, None, None) is day
     assert MONTH.convert(day, None, None) is day
     zone = ZoneInfo("UTC")
     assert ZONE.convert(zone, None, None) is zone

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from copper_cli.cli import root
+from copper_cli.cli import root, run
+from copper_cli.cli.account import copper_client
 
-from .conftest import PROGRAM, Copper
+from .conftest import PROGRAM, Copper, Ended
 
 NAMES_OF_THE_REFERENCE = {
     "premise",
@@ -69,6 +70,63 @@ def test_help_starts_with_a_sentence_and_has_an_example(path: str) -> None:
     assert re.match(r"[A-Z][^\n]*(\n[^\n]+)*\.", first), first
     if not isinstance(command, click.Group):
         assert re.search(r"Examples?:\n +copper ", text), path
+
+
+@pytest.mark.parametrize("path", [p for p, c in COMMANDS.items() if isinstance(c, click.Group)])
+def test_a_group_says_of_its_commands_whole_sentences(copper: Copper, path: str) -> None:
+    """None is cut in the middle; each command is there."""
+    group = COMMANDS[path]
+    assert isinstance(group, click.Group)
+    ended = copper(*path.split(), "--help")
+    shown = " ".join(ended.out.partition("\nCommands:")[2].split())
+    assert "..." not in shown
+    for name in group.list_commands(click.Context(group)):
+        command = COMMANDS[f"{path} {name}".strip()]
+        if path:  # the root's are shorter, since it imports no command for its help
+            sentence = re.match(
+                r".*?\.(?= [A-Z]|$)", " ".join((command.help or "").split("\n\n")[0].split())
+            )
+            assert sentence is not None
+            assert f"{name} {sentence[0]}" in shown
+        assert name in shown
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help_as_a_command(copper: Copper, path: str) -> None:
+    """`copper help COMMAND` shows the same as `copper COMMAND --help`."""
+    ended = copper("help", *path.split())
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == copper(*path.split(), "--help").out
+
+
+DAYS = {
+    "meter usage": "not included",
+    "meter baseline-series": "not included",
+    "meter average-series": "not included",
+    "meter readings": "is included",
+    "grid readings": "is included",
+    "dump": "is included",
+}
+
+
+@pytest.mark.parametrize("path", DAYS)
+def test_days_are_explained_where_they_are_taken(copper: Copper, path: str) -> None:
+    """Which midnights, whether END's own day is included, and how a day may be typed."""
+    shown = " ".join(copper(*path.split(), "--help").out.split())
+    end = "FINISH" if path == "dump" else "END"
+    begins, _, rest = shown.partition("Arguments: START ")[2].partition(f" {end} ")
+    assert "from its midnight on, in the local time of" in begins
+    ends, _, typed = rest.partition(" A day is one of: ")
+    assert "local" in ends
+    assert DAYS[path] in ends
+    for word in ("YYYY-MM-DD", "YYYY-MM ", "today", "yesterday", "-7d"):
+        assert word in typed.partition("Options:")[0]
+
+
+def test_every_command_that_takes_days_is_known() -> None:
+    """A new one is explained too."""
+    taking = [p for p, c in COMMANDS.items() if any(a.name == "start" for a in c.params)]
+    assert sorted(taking) == sorted(DAYS)
 
 
 def test_examples_of_the_help_can_be_parsed() -> None:
@@ -146,6 +204,62 @@ def test_copper_client_is_the_account_branch() -> None:
     assert "login" in done.stdout
     assert "what the meters of your own home measure now" in done.stdout
     assert done.stdout.startswith("Usage: copper-client [OPTIONS] [COMMAND]")
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Copper:
+    """Types a line of copper-client in this process."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/copper-client"])
+
+    def type_line(*words: str) -> Ended:
+        capsys.readouterr()
+        code = run(copper_client, list(words))
+        shown = capsys.readouterr()
+        return Ended(code, shown.out, shown.err)
+
+    return type_line
+
+
+CLIENT_COMMANDS = [path for path, _ in walk(copper_client)]
+
+
+@pytest.mark.parametrize("path", CLIENT_COMMANDS)
+def test_copper_client_helps_by_its_own_name(client: Copper, path: str) -> None:
+    """-h too; its examples are lines of copper-client and can be parsed by it."""
+    ended = client(*path.split(), "-h")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == client(*path.split(), "--help").out == client("help", *path.split()).out
+    assert ended.lines[0].startswith(f"Usage: copper-client {path}".rstrip())
+    assert "copper account" not in ended.out
+    examples = re.findall(r"^ +copper-client ?([\w ]*)", ended.out, re.M)
+    assert examples
+    for example in examples:
+        words = example.split()
+        assert not words or words[0] in CLIENT_COMMANDS
+
+
+def test_copper_account_helps_by_its_own_name(copper: Copper) -> None:
+    """The same commands under the other name."""
+    assert "copper-client" not in copper("account", "login", "--help").out
+    assert "    copper account login\n" in copper("account", "--help").out
+
+
+def test_copper_client_has_a_version(client: Copper) -> None:
+    """The package's own, under its name."""
+    assert client("--version") == Ended(0, "copper-client 0.1.0\n", "")
+
+
+def test_copper_client_knows_no_such_command(client: Copper) -> None:
+    """Exit 2, one line with the closest ones, else with all."""
+    assert client("logn") == Ended(
+        2, "", "copper: no such command 'logn' in copper-client. Did you mean login or logout?\n"
+    )
+    assert client("premise") == Ended(
+        2,
+        "",
+        "copper: no such command 'premise' in copper-client. "
+        "One of dump, help, login, logout, summary.\n",
+    )
 
 
 def test_options_name_their_defaults(copper: Copper) -> None:

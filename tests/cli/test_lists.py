@@ -213,6 +213,55 @@ def test_detailed_pads_postal_codes_and_leaves_unknown_places_blank(
     )
 
 
+def test_a_row_that_joins(small: FixedCloud, copper: Copper) -> None:
+    """Programs get the premise's id always, a CSV only with --with-ids: columns stay as they were."""
+    for command in (("meter", "status", "--detailed"), ("bulk", "--detailed")):
+        rows = copper(*command, "--format", "json").json["rows"]
+        assert [row["premise_id"] for row in rows] == ["0f8a5f5e", "gone", None][: len(rows)]
+        lines = copper(*command, "--format", "ndjson").lines
+        assert [json.loads(line) for line in lines] == rows
+        plain = copper(*command, "--csv-output-file", "d.csv")
+        assert read("d.csv").startswith("ID,Type,Address,City,")
+        assert "0f8a5f5e" not in plain.out
+        with_ids = copper(*command, "--with-ids", "--csv-output-file", "i.csv")
+        assert [line.split(",")[:3] for line in read("i.csv").splitlines()[:3]] == [
+            ["ID", "Type", "Premise ID"],
+            ["07:57277300", "power_net", "0f8a5f5e"],
+            ["12:62495036", "gas", "gone"],
+        ]
+        assert "0f8a5f5e" in with_ids.out
+
+
+def test_premise_ids_without_the_places(small: FixedCloud, copper: Copper) -> None:
+    """`meter status` knows them from the list it has; `bulk --with-ids` asks for that list."""
+    ended = copper("meter", "status", "--with-ids", "--format", "csv")
+    assert ended.lines[0] == "ID,Type,Premise ID,Latest Timestamp,Latest Value"
+    assert sorted(name for name, _ in small.asked) == ["bulk", "meter"]
+    rows = copper("meter", "status", "--format", "json").json["rows"]
+    assert [row["premise_id"] for row in rows] == ["0f8a5f5e", "gone", None]
+    small.asked.clear()
+    ended = copper("bulk", "--with-ids", "--format", "csv")
+    assert ended.lines[1].startswith("07:57277300,power_net,0f8a5f5e,2022-03-28 11:49:00-06:00,")
+    assert sorted(name for name, _ in small.asked) == ["bulk", "meter"]
+
+
+def test_premises_with_the_ids_of_their_meters(small: FixedCloud, copper: Copper) -> None:
+    """One call more; as a list in JSON, joined with `;` in the CSV. Without it nothing is new."""
+    small.answers["meter"] = [*METERS, {"id": "07:2", "type": "power", "premise_id": "0f8a5f5e"}]
+    ended = copper("premise", "--with-ids", "--csv-output-file", "p.csv", "--format", "json")
+    assert [row["meter_ids"] for row in ended.json["rows"]] == [["07:57277300", "07:2"], []]
+    header, first, second = read("p.csv").splitlines()
+    assert header.endswith(",Tags,Email,Meter IDs")
+    assert first.endswith(",CO,[],,07:57277300;07:2")
+    assert second.endswith(",")
+    assert small.asked == [("premise", {}), ("meter", {"with_history": "false"})]
+    assert "meter_ids" not in copper("premise", "--format", "json").json["rows"][0]
+    small.asked.clear()
+    ended = copper("premise", "--incomplete", "--with-ids", "--format", "json")
+    assert [row["meter_ids"] for row in ended.json["rows"]] == [[]]
+    assert len(small.asked) == 2
+
+
 def test_status_asks_without_history(small: FixedCloud, copper: Copper) -> None:
     """The history is large and not shown."""
     copper("meter", "status")
@@ -223,14 +272,14 @@ def test_unverified_values_are_marked_on_the_console_only(
     small: FixedCloud, copper: Copper
 ) -> None:
     """`?` in the table, a line on stderr, a field in JSON, no mark in the CSV."""
-    small.answers["bulk"] = {"results": BULK[1:], "next": None}
+    small.answers["bulk"] = {"results": [], "next": None}
     ended = copper("meter", "status", "--csv-output-file", "s.csv")
     (line,) = [line for line in ended.lines if line.startswith("07:57277300")]
     assert line.endswith("13170.380 ?")
-    assert ended.err == "1 values marked ? may not be in the standard unit.\n"
+    assert ended.err == "2 values marked ? may not be in the standard unit.\n"
     assert "07:57277300,power_net,2022-03-28 11:49:00-06:00,13170.380\r\n" in read("s.csv")
     rows = copper("meter", "status", "--format", "json").json["rows"]
-    assert [row["verified"] for row in rows] == [False, True, True]
+    assert [row["verified"] for row in rows] == [False, False, True]
     assert [row["unit"] for row in rows] == ["kwh", "ccf", "gal"]
 
 

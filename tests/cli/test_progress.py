@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import pytest
 import time_machine
 
-from copper_cli.cli import bar, progress, running
+from copper_cli.cli import bar, pace, progress, running
 from copper_cli.cli.progress import Shown, Watcher
 from copper_cli.cloud.events import CallDone, QuotaWait, Retrying, Warned
 from copper_cli.config import Limit
+from copper_cli.errors import LocalError
 from copper_cli.table import Column, Table
 
 from .conftest import NOW, Copper
@@ -83,19 +85,26 @@ class ByHand:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     made = Clock()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: made.now_s))
+    for module in (progress, pace):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: made.now_s))
     monkeypatch.setattr(progress, "_Ticker", made.make_ticker)
     yield made
     made.close()
 
 
 @pytest.fixture(autouse=True)
-def size(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets the terminal's columns."""
+def size(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the terminal's columns, and rows."""
+
+    def set_size(columns: int, rows: int = 24) -> None:
+        measured = os.terminal_size((columns, rows))
+        monkeypatch.setattr(os, "get_terminal_size", lambda *a: measured)
+
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("LINES", "24")
-    monkeypatch.setenv("COLUMNS", "100")
-    return lambda columns: monkeypatch.setenv("COLUMNS", str(columns))
+    for name in ("LINES", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    set_size(100)
+    return set_size
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:
@@ -269,7 +278,7 @@ def test_lines_have_no_colours(clock: Clock, capsys: Any) -> None:
     clock.go_on(2)
     told(capsys)
     watcher.say("07:1 failed: [red]'x'[/red] 2020-12-22 True :smile:")
-    assert "\r\x1b[2K07:1 failed: [red]'x'[/red] 2020-12-22 True :smile:\n" in told(capsys)
+    assert "\x1b[J\r07:1 failed: [red]'x'[/red] 2020-12-22 True :smile:\n" in told(capsys)
     watcher.stop()
 
 
@@ -365,40 +374,175 @@ def test_the_least_wanted_is_left_out_first(width: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "calls", "left", "to_go"),
+    ("done", "calls", "left", "free_s", "to_go"),
     [
-        (0, 0, 100, None),  # nothing is known yet
-        (10, 10, 90, 90),  # 90 more as fast as the ten
-        (10, 10, 0, 3240),  # 90 calls, none free: 90 of 100 an hour
-        (10, 0, 0, 90),  # answered by the cache
-        (100, 100, 0, None),  # nothing is left to do
+        (0, 0, 100, 0, None),  # nothing is known yet
+        (10, 10, 90, 0, 90),  # 90 more as fast as the ten
+        (10, 10, 89, 3540, 3540),  # the last of 90 calls comes free in an hour
+        (10, 0, 0, 3540, 90),  # answered by the cache
+        (100, 100, 0, 3540, None),  # nothing is left to do
     ],
 )
 def test_time_to_go_knows_the_quota(
-    clock: Clock, done: int, calls: int, left: int, to_go: int | None
+    screen: Screen, clock: Clock, done: int, calls: int, left: int, free_s: int, to_go: int | None
 ) -> None:
     """As fast as up to now, ten in ten seconds; no faster than calls come free."""
-    watcher = Watcher("x", color=False)
+    asked = []
+
+    def free_at(more: int) -> float:
+        asked.append(more)
+        return datetime.now(UTC).timestamp() + free_s
+
+    watcher = Watcher("x", color=True)
+    watcher.watch_quota(lambda: [(HOUR, left)], free_at)
     watcher.start("meters", 100)
-    watcher._left = [(HOUR, left)]
     for _ in range(done):
         watcher.advance()
     for _ in range(calls):
         watcher.note(CALL)
     clock.go_on(10)
     assert watcher.look().to_go_s == to_go
+    assert set(asked) <= {90}
+    shown = f"0:{(to_go or 10) // 60:02d}:{(to_go or 10) % 60:02d}" + " to go" * (to_go is not None)
+    assert screen.rows[0].endswith(shown)
+    watcher.stop()
+
+
+def test_time_to_go_is_never_less_than_the_wait_below_it(screen: Screen, clock: Clock) -> None:
+    """Whatever is known of the ledger. An hour of waiting does not make the work any slower."""
+    watcher = Watcher("x", color=True)
+    watcher.watch_quota(lambda: [(HOUR, 0)])
+    watcher.start("meters", 200)
+    for _ in range(100):
+        watcher.note(CALL)
+        watcher.advance()
+    clock.go_on(10)
+    for second in range(3590):
+        watcher.note(wait(3590 - second, HOUR))
+        clock.go_on(1)
+        if second % 600 == 0:
+            left = f"{(3589 - second) // 60 % 60:02d}:{(3589 - second) % 60:02d} to go"
+            assert screen.rows[0].endswith(f"0:{left}")
+            assert f"(0:{left})" in " ".join(screen.rows[1:])
+    for _ in range(10):
+        watcher.note(CALL)
+        watcher.advance()
+    clock.go_on(1)
+    assert watcher.look().to_go_s == 10  # 110 in 12 seconds of work
+    watcher.stop()
+
+
+def test_a_long_job_asks_the_ledger_for_no_more_than_it_can_tell(clock: Clock) -> None:
+    """A million calls at 1000 a day: the first 5000 from the ledger, the rest by the rate."""
+    asked = []
+
+    def free_at(more: int) -> float:
+        asked.append(more)
+        return datetime.now(UTC).timestamp() + 4 * 86400
+
+    watcher = Watcher("x", color=True)
+    watcher.watch_quota(lambda: [(HOUR, 86), (DAY, 412)], free_at)
+    watcher.start("meters", 1_000_001)
+    watcher.advance()
+    watcher.note(CALL)
+    clock.go_on(2)
+    assert asked == [5000]
+    assert watcher.look().to_go_s == 4 * 86400 + 995 * 86400
+    watcher.stop()
+
+
+def test_a_ledger_that_takes_long_to_tell_is_asked_less_often(clock: Clock) -> None:
+    """No more than a fiftieth of the time: 200 ms a second would slow the work."""
+    asked = []
+
+    def free_at(more: int) -> float:
+        asked.append(clock.now_s)
+        clock.now_s += 0.2
+        return datetime.now(UTC).timestamp() + 7000
+
+    watcher = Watcher("x", color=True)
+    watcher.watch_quota(lambda: [(HOUR, 0)], free_at)
+    watcher.start("meters", 200)
+    watcher.advance()
+    watcher.note(CALL)
+    clock.go_on(25)
+    assert len(asked) == 3
+    assert all(b - a >= 10 for a, b in pairwise(asked))
+    watcher.stop()
+
+
+def test_a_ledger_that_fails_costs_the_estimate_only(screen: Screen, clock: Clock) -> None:
+    """Who makes the next call is told of it; the bar goes on with the pace."""
+
+    def free_at(more: int) -> float:
+        raise LocalError("The ledger of calls is gone.")
+
+    watcher = Watcher("x", color=True)
+    watcher.watch_quota(lambda: [(HOUR, 0)], free_at)
+    watcher.start("meters", 3)
+    watcher.advance()
+    watcher.note(CALL)
+    clock.go_on(4)
+    assert screen.rows[0].endswith("0/h left  0:00:08 to go")
+    watcher.stop()
+
+
+@pytest.mark.parametrize("reflow", [True, False])
+@pytest.mark.parametrize("sizes", [(60,), (40, 30, 100), (20,), (200, 50), (99, 98, 97, 96, 95)])
+def test_a_resize_leaves_no_stray_line(
+    screen: Screen, size: Callable[[int], None], clock: Clock, sizes: tuple[int, ...], reflow: bool
+) -> None:
+    """Terminals wrap a row anew or cut it: only what was said before and one bar is seen."""
+    watcher = Watcher("x", color=True)
+    watcher.watch_quota(lambda: [(HOUR, 86), (DAY, 412)])
+    watcher.start("meters", 12)
+    clock.go_on(2)
+    watcher.say("told before")
+    for columns in sizes:
+        watcher.note(wait(100, HOUR))
+        clock.go_on(1)
+        assert screen.rows[0] == "told before"
+        screen.terminal.resize(columns, reflow=reflow)
+        size(columns)
+        clock.go_on(0.25)
+        seen = screen.rows
+        assert seen[0] == "told before"
+        assert sum("0/12 meters" in row for row in seen) == 1
+        assert " ".join(seen).count("Quota spent") == 1
+        assert all(len(row) < columns for row in seen[1:])
+    watcher.stop()
+    assert screen.rows == ["told before"]
+
+
+def test_a_terminal_of_few_rows_keeps_no_rubbish(
+    screen: Screen, size: Callable[..., None], clock: Clock
+) -> None:
+    """What does not fit is left out: rows that scrolled away could not be wiped."""
+    size(30, 3)
+    watcher = Watcher("x", color=True)
+    watcher.start("meters", 12)
+    for second in range(3):
+        watcher.note(wait(100 - second, HOUR))
+        clock.go_on(1)
+    assert len(screen.rows) == 2
+    watcher.stop()
 
 
 def test_the_quota_is_asked_for_once_a_second(clock: Clock) -> None:
-    """However often a bar is drawn and whatever happens; in a log once a line."""
-    asked = []
+    """However often a bar is drawn and whatever happens; in a log once a line. So is the rest."""
+    asked, foreseen = [], []
 
-    def peek() -> None:
+    def peek() -> list[tuple[Limit, int]]:
         asked.append(clock.now_s)
+        return [(HOUR, 0)]
+
+    def free_at(more: int) -> float:
+        foreseen.append(clock.now_s)
+        return datetime.now(UTC).timestamp() + 3600
 
     for color, seconds, most in ((True, 10, 9), (False, 180, 3)):
         watcher = Watcher("x", color=color)
-        watcher.watch_quota(peek)
+        watcher.watch_quota(peek, free_at)
         watcher.start("meters", 1000)
         for _ in range(seconds):
             for _ in range(20):
@@ -408,7 +552,9 @@ def test_the_quota_is_asked_for_once_a_second(clock: Clock) -> None:
             clock.go_on(1)
         watcher.stop()
         assert 1 < len(asked) <= most
+        assert foreseen == (asked if color else [])
         asked.clear()
+        foreseen.clear()
 
 
 def test_a_quota_that_nobody_can_tell_is_not_shown(screen: Screen, clock: Clock) -> None:
@@ -441,17 +587,65 @@ def test_a_terminal_that_cannot_draw_gets_dashes(
 # Whose wishes count
 
 
-def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_COLOR keeps a terminal still; --color goes before it. A dumb one cannot move."""
+@pytest.mark.parametrize(
+    ("no_color", "color", "coloured"),
+    [("1", None, False), ("", None, True), (None, None, True), ("1", True, True)],
+)
+def test_no_color_takes_the_colours_and_leaves_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    screen: Screen,
+    clock: Clock,
+    no_color: str | None,
+    color: bool | None,
+    coloured: bool,
+) -> None:
+    """A bar is no colour. An empty NO_COLOR says nothing; --color goes before it."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert Watcher("x")._moving
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not Watcher("x")._moving
-    assert Watcher("x", color=True)._moving
-    assert not Watcher("x", color=False)._moving
-    monkeypatch.setenv("TERM", "dumb")
-    assert not Watcher("x", color=True)._moving
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    watcher = Watcher("x", color=color)
+    watcher.start("meters", 12)
+    for _ in range(6):
+        watcher.advance()
+    clock.go_on(3)
+    text = told(capsys)
+    assert bool(re.search(r"\x1b\[[0-9;]*m", text)) is coloured
+    screen.terminal.feed(text)
+    rest = "╺━━━━━━━━━━━━━━" if coloured else "───────────────"
+    assert screen.rows[0].startswith("━━━━━━━━━━━━━━━" + rest + "  ")
+    assert "6/12 meters  0 calls  0:00:03 to go" in screen.rows[0]
+    watcher.stop()
+    assert screen.rows == [""]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "color", "term", "moving"),
+    [
+        (True, None, "xterm", True),
+        (False, None, "xterm", False),
+        (True, False, "xterm", False),  # --no-color asks for lines that stay
+        (True, True, "dumb", False),  # which could not go back a line
+    ],
+)
+def test_what_moves_is_shown_where_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    clock: Clock,
+    terminal: bool,
+    color: bool | None,
+    term: str,
+    moving: bool,
+) -> None:
+    """On a terminal that can go back a line, unless --no-color is given."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("TERM", term)
+    watcher = Watcher("x", color=color)
+    watcher.start("meters", 12)
+    clock.go_on(3)
+    assert bool(told(capsys)) is moving
+    watcher.stop()
 
 
 def test_warnings_are_for_everybody(capsys: Any) -> None:

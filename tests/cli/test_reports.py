@@ -237,6 +237,106 @@ def test_quota_tells_who_used_it(cloud: Sandbox, copper: Copper, monkeypatch: An
     assert cloud.calls == 3
 
 
+def test_quota_shows_a_hold_and_its_end(
+    serve: Callable[..., Sandbox], copper: Copper, monkeypatch: Any
+) -> None:
+    """A Retry-After of thirty years holds for an hour: in the table beside the calls left, and
+    in JSON."""
+    monkeypatch.setenv("COPPER_QUOTA", "100/h,1000/d")
+    cloud = serve(faults=(Fault(status=429, retry_after=1_000_000_000, times=None),))
+    with time_machine.travel("2022-03-28T18:00:00Z", tick=False):
+        ended = copper("premise", "--no-wait")
+        assert ended.code == 5
+        assert "resume at 2022-03-28T13:00:00-06:00" in ended.err
+        ended = copper("quota")
+        assert "Held Until" in ended.lines[2]
+        hour = next(line for line in ended.lines if line.startswith("100/h"))
+        assert hour.split()[:3] == ["100/h", "1", "99"]
+        assert hour.endswith("2022-03-28 13:00:00-06:00")
+        facts = copper("quota", "--format", "json").json
+        assert facts["held_until"] == "2022-03-28T13:00:00-06:00"
+        assert {row["held_until"] for row in facts["rows"]} == {"2022-03-28T13:00:00-06:00"}
+        assert copper("premise", "--no-wait").code == 5
+        assert cloud.calls == 1
+    with time_machine.travel("2022-03-28T19:00:01Z", tick=False):
+        assert copper("premise", "--no-wait").code == 5
+        assert cloud.calls == 2
+
+
+def test_two_clouds_on_two_ports_have_a_quota_each(
+    serve: Callable[..., Sandbox], copper: Copper, monkeypatch: Any
+) -> None:
+    """With the same client id; and none is given the other's answers or its token."""
+    monkeypatch.setenv("COPPER_QUOTA", "2/h")
+    first = serve(premises=1)
+    assert copper("premise", "--no-wait", "--quiet").code == 0
+    assert copper("gateway", "--no-wait", "--quiet").code == 0
+    assert copper("meter", "status", "--no-wait").code == 5
+    second = serve(premises=3)
+    ended = copper("premise", "--no-wait", "--format", "json")
+    assert ended.code == 0
+    assert len(ended.json["rows"]) == 3
+    assert (first.calls, second.calls) == (2, 1)
+    assert any(record.path == "/oauth/token" for record in second.log)
+
+
+def test_a_plan_says_that_it_is_dear_for_what_was_learned(
+    serve: Callable[..., Sandbox], copper: Copper
+) -> None:
+    """A cloud that grants a week a call: cache info names host, partner, limit and instant; the
+    plan of another month says how many calls are due to it; cache clear forgets it."""
+    cloud = serve(max_span={"hour": "7d"}, premises=6)
+    line = ["meter", "usage", "2021-03-01", "2021-04-01", "--granularity", "hour"]
+    first = copper(*line, "--dry-run", "--format", "json").json
+    assert first["dear"] == 0
+    meters = first["calls"]
+    assert copper(*line, "--quiet").code == 0
+    other = ["meter", "usage", "2021-05-01", "2021-05-29", "--granularity", "hour", "--dry-run"]
+    other += ["--output-dir", "other"]
+    plan = copper(*other, "--format", "json").json
+    assert (plan["calls"], plan["dear"]) == (4 * meters, 3 * meters)
+    (row,) = (line for line in copper(*other).lines if line.startswith("of them for short"))
+    assert f" {3 * meters} " in row
+    assert "hour: 168 a call" in row
+    ended = copper("cache", "info")
+    assert "Longest Spans (rows=1):" in ended.lines
+    (span,) = copper("cache", "info", "--format", "json").json["spans"]
+    assert span["host"] == cloud.url.removeprefix("http://")
+    assert (span["partner"], span["name"], span["meter"]) == ("sandbox-enterprise", "hour", None)
+    assert (span["granted"], span["refused"] > 168, span["seen"] > 1) == (168, True, True)
+    copper("cache", "clear")
+    assert copper("cache", "info", "--format", "json").json["spans"] == []
+    assert copper(*other, "--format", "json").json["dear"] == 0
+
+
+def test_one_meter_s_short_answers_make_no_other_dear(
+    serve: Callable[..., Sandbox], copper: Copper
+) -> None:
+    """It gives 5 rows a call for ever: on the next day the others cost one call each, and the plan
+    names the one that is dear."""
+    odd = Fault(kind="fewer-rows", path="3597166776/usage", rows=5, times=None)
+    cloud = serve(premises=12, faults=(odd,))
+    for day in (1, 2, 3):
+        calls = {"other": 0, "odd": 0}
+        before = len(cloud.log)
+        days = [f"2021-03-{day:02d}", f"2021-03-{day + 1:02d}"]
+        line = ["meter", "usage", *days, "--granularity", "hour", "--output-dir", f"d{day}"]
+        plan = copper(*line, "--dry-run", "--format", "json").json
+        assert copper(*line, "--quiet").code == 0
+        asked = [record.path for record in cloud.log[before:] if record.path.endswith("/usage")]
+        for path in asked:
+            calls["odd" if "3597166776" in path else "other"] += 1
+        meters = len(set(asked))
+        assert meters > 20
+        assert calls["other"] <= meters - 1 + (day == 1)  # the second one finds out
+        if day > 1:
+            assert plan["calls"] - plan["dear"] == meters
+            assert 4 <= plan["dear"] <= 6
+    (span,) = copper("cache", "info", "--format", "json").json["spans"]
+    assert span["meter"].endswith("3597166776")
+    assert "3597166776" in "".join(copper("cache", "info").lines)
+
+
 def test_cache_info_and_clear(cloud: Sandbox, copper: Copper) -> None:
     """One answer kept, then none; clearing twice says so."""
     assert copper("cache", "clear").err == "Nothing was kept.\n"

@@ -264,3 +264,66 @@ def test_settings_errors_are_of_the_tree(settle: Callable[..., Any]) -> None:
         settle({}, {})
     with pytest.raises(UsageError):
         settle({"profile": "unknown"}, EXPORTED)
+
+
+@pytest.mark.parametrize("text", ["64MB", "-1", "0", "inf", "many"])
+def test_a_wrong_bound_of_answers_is_a_usage_error(
+    fixed: FixedCloud, copper: Copper, monkeypatch: Any, text: str
+) -> None:
+    """COPPER_MAX_ANSWER is read before anything is asked."""
+    monkeypatch.setenv("COPPER_MAX_ANSWER", text)
+    ended = copper("premise")
+    assert ended.code == 2
+    assert "COPPER_MAX_ANSWER" in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert fixed.asked == []
+
+
+def test_an_answer_over_its_bound_is_a_cloud_error(
+    fixed: FixedCloud, copper: Copper, monkeypatch: Any
+) -> None:
+    """Exit code 4 and one line, after one call."""
+    monkeypatch.setenv("COPPER_MAX_ANSWER", "1KiB")
+    fixed.answers["premise"] = [{"id": "x" * 2000}]
+    ended = copper("premise")
+    assert ended.code == 4
+    assert "more than 1 KiB" in ended.err
+    assert len(fixed.asked) == 1
+
+
+PASTED = [" {} ", "{}\n", "\u00a0{}\u00a0", "{}\r\n", '"{}"', "\u201c{}\u201d", "\ufeff{}\u200b"]
+
+
+@pytest.mark.parametrize("around", PASTED)
+def test_credentials_as_they_are_pasted(
+    settle: Callable[..., Any], write_config: WriteConfig, around: str
+) -> None:
+    """Blanks, invisible signs and quotes around them are not part of them, wherever they stand."""
+    env = {name: around.format(value) for name, value in EXPORTED.items()}
+    assert settle({}, env) == ("id-env", "secret-env", "ent-env")
+    if "\n" not in around and '"' not in around:
+        write_config(
+            f'[profile.acme]\nclient_id = "{around.format("id")}"\n'
+            f'enterprise_id = "{around.format("ent")}"\nclient_secret_env = "S"\n'
+        )
+        found = settle({"profile": "acme"}, {"S": around.format("s")}, profile_first=True)
+        assert found == ("id", "s", "ent")
+
+
+@pytest.mark.parametrize("name", list(EXPORTED))
+def test_credentials_of_several_lines(settle: Callable[..., Any], name: str) -> None:
+    """Are refused by their variable's name, and not shown."""
+    with pytest.raises(UsageError) as error:
+        settle({}, EXPORTED | {name: "first\nsecond"})
+    assert str(error.value) == (f"{name} holds a line break or another sign that cannot be shown.")
+
+
+def test_the_address_that_is_wrong_is_named(tmp_path: Path, write_config: WriteConfig) -> None:
+    """The variable, or the profile's key."""
+    write_config("[profile.acme]\nclient_secret_env = 'S'\napi_url = 'https://a:99999'\n")
+    env = EXPORTED | {"XDG_CONFIG_HOME": str(tmp_path / "config"), "S": "s"}
+    with pytest.raises(UsageError, match="^the profile's api_url is not an address"):
+        read_settings(VALUES | {"profile": "acme"}, env, command="premise")
+    env["COPPER_API_URL"] = "https://b:99999"
+    with pytest.raises(UsageError, match="^COPPER_API_URL is not an address"):
+        read_settings(VALUES | {"profile": "acme"}, env, command="premise")

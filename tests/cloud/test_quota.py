@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copper_cli.cloud import quota
+from copper_cli.cloud.files import digest
 from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
 from copper_cli.config import Limit
 from copper_cli.errors import LocalError, UsageError
@@ -169,9 +170,11 @@ def test_resume_at_is_when_n_more_calls_could_have_been_made(make, hand):
     assert [ledger.resume_at(n) - T0 for n in range(5)] == [4, 10, 14, 20, 24]
 
 
-def test_padding_lengthens_the_window_by_a_second_at_most(make):
+def test_padding_lengthens_the_window_by_a_quarter_of_a_second_to_a_second(make):
     """A call is counted by the cloud when it arrives, by us when it leaves."""
-    assert [make(Limit(1, 10), name="a", pad=0.01).take("x") for _ in range(2)] == [0.0, 10.1]
+    waits = [make(Limit(20, 1), name="c", pad=0.01).take("x") for _ in range(21)]
+    assert waits == [*[0.0] * 20, 1.25]
+    assert [make(Limit(1, 10), name="a", pad=0.01).take("x") for _ in range(2)] == [0.0, 10.25]
     assert [make(Limit(1, 3600), name="b", pad=0.01).take("x") for _ in range(2)] == [0.0, 3601.0]
 
 
@@ -665,12 +668,179 @@ def test_agrees_with_the_rule_counted_by_hand(tmp_path_factory, limits, steps):
 # Where it is
 
 
-def test_the_file_belongs_to_the_client_id(tmp_path):
-    """Same id, other host: one ledger. Other id: another. The id is not in the name."""
-    first = quota.ledger_path(make_settings("http://127.0.0.1:1", tmp_path))
-    assert first == quota.ledger_path(make_settings("http://127.0.0.1:2", tmp_path))
-    assert first != quota.ledger_path(make_settings("http://x", tmp_path, client_id="client-2"))
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("https://api.example.com", True),
+        ("https://API.example.com", True),
+        ("https://api.example.com.:443/v3", True),
+        ("https://api.example.com:8443", False),
+        ("https://api.example.org", False),
+    ],
+)
+def test_the_file_belongs_to_host_and_client_id(tmp_path, url, same):
+    """However the host is written; another port is another host. The id is not in the name."""
+    first = quota.ledger_path(make_settings("https://api.example.com", tmp_path))
+    assert (first == quota.ledger_path(make_settings(url, tmp_path))) == same
+    assert first != quota.ledger_path(make_settings(url, tmp_path, client_id="client-2"))
     assert "client" not in first.name
+
+
+def test_two_clouds_on_this_machine_have_a_quota_each(tmp_path, hand):
+    """By their ports; the names of this machine are one host."""
+    urls = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://localhost:1", "http://[::1]:2"]
+    waits = []
+    for url in urls:
+        ledger = open_ledger(make_settings(url, tmp_path, quota=(Limit(1, 10),)), clock=hand)
+        waits.append(ledger.take("a"))
+        ledger.close()
+    assert waits == [0.0, 0.0, 10.25, 10.25]
+
+
+# What an older version has left
+
+
+def make_older(settings, calls, hold=None) -> Path:
+    """A ledger of the client id alone, as it was kept before."""
+    path = settings.cache_dir / f"quota.{digest(settings.client_id)}.sqlite"
+    path.parent.mkdir(exist_ok=True)
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("CREATE TABLE calls (at_us INTEGER NOT NULL, command TEXT NOT NULL)")
+    db.execute("CREATE INDEX calls_at ON calls (at_us)")
+    db.execute("CREATE TABLE hold (set_us INTEGER NOT NULL, until_us INTEGER NOT NULL)")
+    db.execute("PRAGMA user_version=1")
+    for at_s in calls:
+        db.execute("INSERT INTO calls VALUES (?, 'old')", (int(at_s * 1e6),))
+    if hold:
+        db.execute("INSERT INTO hold VALUES (?, ?)", tuple(int(at_s * 1e6) for at_s in hold))
+    db.commit()
+    db.close()
+    return path
+
+
+URLS = ["https://api.copperlabs.com", "https://api.example.com", "http://127.0.0.1:1"]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_what_an_older_version_counted_goes_on(tmp_path, hand, url):
+    """Nobody knows for which host it was: each begins with it, so that none grants too many."""
+    settings = make_settings(url, tmp_path, quota=(Limit(3, 3600),))
+    make_older(settings, [T0 - 3000, T0 - 600])
+    ledger = open_ledger(settings, clock=hand)
+    assert ledger.usage().limits[0].by_command == {"old": 2}
+    assert ledger.peek() == [(Limit(3, 3600), 1)]
+    assert ledger.resume_at(2) == T0 + 601
+    assert [ledger.take("a") for _ in range(2)] == [0.0, 601.0]
+    ledger.close()
+
+
+def test_before_the_first_call_too_the_old_ones_are_shown(tmp_path, hand):
+    """A display that looks first counts them as well."""
+    settings = make_settings("https://api.example.com", tmp_path, quota=(Limit(3, 3600),))
+    make_older(settings, [T0 - 600])
+    ledger = open_ledger(settings, clock=hand)
+    assert ledger.peek() == [(Limit(3, 3600), 2)]
+    ledger.close()
+
+
+def test_it_is_taken_over_once(tmp_path, hand):
+    """Opened again, nothing is counted twice."""
+    settings = make_settings("https://api.example.com", tmp_path, quota=(Limit(9, 3600),))
+    make_older(settings, [T0 - 600])
+    for used in (2, 3):
+        ledger = open_ledger(settings, clock=hand)
+        assert ledger.take("a") == 0.0
+        assert ledger.usage().limits[0].used == used
+        ledger.close()
+
+
+def test_a_broken_older_ledger_counts_nothing(tmp_path, hand):
+    """As an older version would have set it aside."""
+    settings = make_settings("https://api.example.com", tmp_path, quota=(Limit(1, 3600),))
+    make_older(settings, []).write_bytes(b"no database" * 500)
+    ledger = open_ledger(settings, clock=hand, on_warning=pytest.fail)
+    assert ledger.take("a") == 0.0
+    ledger.close()
+
+
+def test_an_older_hold_of_a_day_counts_as_an_hour(tmp_path, hand):
+    """From when it was set; then one call tries."""
+    settings = make_settings("https://api.example.com", tmp_path)
+    make_older(settings, [], hold=(T0 - 1000, T0 + 85400))
+    ledger = open_ledger(settings, clock=hand)
+    assert ledger.usage().held_until_utc == datetime.fromtimestamp(T0 + 2600, UTC)
+    assert ledger.take("a") == 2600.0
+    hand.now_s += 2600
+    assert ledger.take("a") == 0.0
+    ledger.release()
+    assert in_thread(lambda: [ledger.take("b") for _ in range(3)]) == [0.0] * 3
+    ledger.close()
+
+
+def in_thread(work):
+    """What another thread gets."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+# Holds
+
+
+@pytest.mark.parametrize("seconds", [3601, 86400, 1e9, float("inf")])
+def test_a_hold_lasts_an_hour_at_most(make, hand, seconds):
+    """Whatever the cloud asks for; the end that is told is the end that holds."""
+    ledger = make(Limit(100, 3600), Limit(1000, 86400))
+    ledger.hold(seconds)
+    assert ledger.usage().held_until_utc == datetime.fromtimestamp(T0 + 3600, UTC)
+    assert ledger.resume_at(1) == T0 + 3600
+    assert ledger.take("a") == 3600.0
+
+
+def test_after_a_cut_hold_one_call_tries(make, hand):
+    """Of threads and processes the first goes out; the others look each second, until the cloud
+    has answered it or two minutes are over."""
+    first, other = (make(Limit(100, 3600), Limit(1000, 86400)) for _ in range(2))
+    first.hold(1e9)
+    hand.now_s += 3600
+    assert first.take("a") == 0.0
+    assert first.take("a") == 0.0  # it may try again itself
+    assert in_thread(lambda: first.take("b")) == 1.0
+    assert other.take("c") == 1.0
+    hand.now_s += 120
+    assert other.take("c") == 0.0
+    assert in_thread(lambda: first.take("b")) == 1.0
+    other.release()
+    assert [in_thread(lambda: first.take("b")) for _ in range(3)] == [0.0] * 3
+
+
+def test_a_trial_that_is_refused_holds_again(make, hand):
+    """Another hour, then another call tries."""
+    first, other = (make(Limit(100, 3600), Limit(1000, 86400)) for _ in range(2))
+    first.hold(1e9)
+    hand.now_s += 3600
+    assert first.take("a") == 0.0
+    first.hold(1e9)
+    assert other.take("b") == 3600.0
+    assert first.take("a") == 3600.0
+    hand.now_s += 3600
+    assert other.take("b") == 0.0
+    assert first.take("a") == 1.0
+
+
+def test_a_clock_set_back_in_a_trial_holds_nobody_for_long(make, hand):
+    """The others wait two minutes at most."""
+    first, other = (make(Limit(100, 3600), Limit(1000, 86400)) for _ in range(2))
+    first.hold(1e9)
+    hand.now_s += 3600
+    assert first.take("a") == 0.0
+    hand.now_s -= 100_000
+    assert other.take("b") == 3600.0  # the hold keeps its length
+    hand.now_s += 3600
+    assert other.take("b") == 0.0
 
 
 def test_open_ledger_takes_limits_and_reserve_from_the_settings(tmp_path, hand):
@@ -678,7 +848,7 @@ def test_open_ledger_takes_limits_and_reserve_from_the_settings(tmp_path, hand):
     ledger = open_ledger(
         make_settings("http://x", tmp_path, quota=(Limit(3, 10),), reserve=1), clock=hand
     )
-    assert [ledger.take("a") for _ in range(3)] == [0.0, 0.0, 10.1]
+    assert [ledger.take("a") for _ in range(3)] == [0.0, 0.0, 10.25]
     ledger.close()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
+import sqlite3
 import struct
+import tempfile
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 import responses
@@ -199,6 +202,9 @@ def test_a_certificate_nobody_trusts_is_not_tried_again(tmp_path, clock):
         (404, NotFoundError),
         (405, CloudError),
         (422, CloudError),
+        (201, CloudError),
+        (202, CloudError),
+        (203, CloudError),
         (204, CloudError),
         (206, CloudError),
         (304, CloudError),
@@ -213,6 +219,32 @@ def test_what_cannot_pass_is_not_tried_again(cloud, open_session, status, kind):
     assert type(caught.value) is kind
     assert caught.value.status == status
     assert session.calls_used == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (Said(203, []), "answered 203, an answer that something on the way has changed."),
+        (Said(raw=b"HTTP/1.1 204 No Content\r\n\r\n"), "answered 204, no content."),
+        (Said(206, [{"id": "p"}]), "answered 206, a part of the answer only."),
+        (Said(202, {"job": 1}), "answered 202, which is no answer to a question."),
+    ],
+)
+def test_what_is_wrong_with_another_success_is_said(cloud, open_session, said, line):
+    """In one line that does not quote the data."""
+    cloud.say(PATH, default=said)
+    session = open_session()
+    with pytest.raises(CloudError) as caught:
+        session.get_json(PATH)
+    assert str(caught.value) == f"premise: 127.0.0.1 {line}"
+    assert not session.is_cached(PATH)
+
+
+def test_an_empty_answer_is_said_to_be_empty(cloud, open_session):
+    """Not that it is no JSON."""
+    cloud.say(PATH, default=Said(body=b" \r\n"))
+    with pytest.raises(CloudError, match=r"answered with an empty body \(200\) \(tried 5 times\)"):
+        open_session().get_json(PATH)
 
 
 def test_messages_say_which_meter_and_window(cloud, open_session):
@@ -279,16 +311,126 @@ def test_a_netrc_does_not_replace_the_token(cloud, open_session, tmp_path, monke
     assert "Authorization" not in cloud.token_asked[0].headers
 
 
-def test_proxies_of_the_environment_are_used(cloud, other_cloud, open_session, monkeypatch):
-    """A plain http call goes to the proxy with its whole address."""
-    monkeypatch.setenv("http_proxy", other_cloud.url)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    session = open_session()
-    other_cloud.say(PATH, [])
-    assert session.get_json(PATH) == []
-    assert other_cloud.asked[0].target == cloud.url + PATH
-    assert cloud.asked == []
+PROXIES = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_no_proxy_stands_before_this_machine(
+    cloud, other_cloud, open_session, monkeypatch, name, tmp_path
+):
+    """Neither for the token, whose secret it would read, nor for the API; whatever the variable,
+    and though ~/.netrc knows the proxy."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login joe password hunter2\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    _set_proxy(monkeypatch, name, other_cloud.url)
+    cloud.say(PATH, [])
+    assert open_session().get_json(PATH) == []
+    assert other_cloud.asked == other_cloud.token_asked == []
+    assert len(cloud.asked) == len(cloud.token_asked) == 1
+    assert "Proxy-Authorization" not in cloud.asked[0].headers
+
+
+def test_a_dead_proxy_is_not_in_the_way_of_this_machine(cloud, open_session, monkeypatch):
+    """Nothing is sent there, so nothing fails."""
+    _set_proxy(monkeypatch, "http_proxy", f"http://127.0.0.1:{_free_port()}")
+    cloud.say(PATH, [])
+    assert open_session().get_json(PATH) == []
+
+
+def test_a_system_proxy_is_not_in_the_way_of_this_machine(cloud, open_session, monkeypatch):
+    """macOS and Windows keep proxies elsewhere than in the environment."""
+    dead = f"http://127.0.0.1:{_free_port()}"
+    monkeypatch.setattr(transport.requests.utils, "getproxies", lambda: {"http": dead})
+    monkeypatch.setattr(transport.requests.utils, "should_bypass_proxies", lambda *a, **k: False)
+    cloud.say(PATH, [])
+    assert open_session().get_json(PATH) == []
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_dead_proxy_is_named(tmp_path, clock, monkeypatch, name):
+    """For a host elsewhere it is used; that it fails is said of it, without its password."""
+    port = _free_port()
+    _set_proxy(monkeypatch, name, f"http://joe:hunter2@127.0.0.1:{port}")
+    with (
+        CloudSession(make_settings("https://api.example.com", tmp_path), clock=clock) as session,
+        pytest.raises(CloudError) as caught,
+    ):
+        session.get_json(PATH)
+    assert str(caught.value) == (
+        "No token: cannot reach api.example.com: "
+        f"the proxy 127.0.0.1:{port}: it refuses connections (tried 5 times)."
+    )
+
+
+PROXY_ANSWERS = {
+    b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n": "it answered 407 Proxy Authentication",
+    b"HTTP/1.1 503 Service \x1b[31mUnavailable\r\n\r\n": "it answered 503 Service",
+    b"": "it hung up without an answer",
+}
+
+
+@pytest.mark.parametrize("answer", PROXY_ANSWERS)
+def test_a_proxy_that_refuses_is_named(tmp_path, clock, monkeypatch, answer):
+    """It is asked for the host by name, and gets neither secret nor token."""
+    heard = []
+
+    def serve(listening):
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        port = listening.getsockname()[1]
+        _set_proxy(monkeypatch, "https_proxy", f"127.0.0.1:{port}")
+        with (
+            CloudSession(
+                make_settings("https://api.example.com", tmp_path), clock=clock
+            ) as session,
+            pytest.raises(CloudError) as caught,
+        ):
+            session.get_json(PATH)
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    text = str(caught.value)
+    assert f"the proxy 127.0.0.1:{port}: {PROXY_ANSWERS[answer]}" in text
+    assert text.isprintable()
+    assert len(heard) == 5
+    assert all(one.startswith(b"CONNECT api.example.com:443 ") for one in heard)
+    assert b"s3cret" not in b"".join(heard)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://[::1", "http://a:99999"])
+def test_a_proxy_that_cannot_be_used_is_named(tmp_path, clock, monkeypatch, proxy):
+    """One line, not a traceback."""
+    _set_proxy(monkeypatch, "https_proxy", proxy)
+    with (
+        CloudSession(make_settings("https://api.example.com", tmp_path), clock=clock) as session,
+        pytest.raises(CloudError, match="the proxy ") as caught,
+    ):
+        session.get_json(PATH)
+    assert str(caught.value).isprintable()
+
+
+def _set_proxy(monkeypatch, name: str, url: str) -> None:
+    for other in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+        monkeypatch.delenv(other.upper(), raising=False)
+    monkeypatch.setenv(name, url)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def test_logs_at_debug_hold_no_secret(cloud, open_session, caplog):
@@ -401,6 +543,34 @@ def test_retry_after_may_be_a_date(cloud, open_session, clock):
     assert clock.now_s == pytest.approx(START_S + 120, abs=2)
 
 
+@pytest.mark.parametrize("after", ["1000000000", "7200", "Fri, 14 Nov 2053 22:13:20 GMT"])
+def test_a_retry_after_of_years_holds_for_an_hour(cloud, open_session, clock, after):
+    """Then a call tries again; what it costs is two calls and an hour, not a day."""
+    cloud.say(PATH, Said(429, b"", {"Retry-After": after}), [{"id": "p"}])
+    session = open_session()
+    assert session.get_json(PATH) == [{"id": "p"}]
+    assert START_S + 3600 <= clock.now_s <= START_S + 3602
+    assert session.calls_used == 2
+    waits = [event for event in session.events if isinstance(event, QuotaWait)]
+    assert all(wait.held for wait in waits)
+    assert [event.wait_s for event in session.events if isinstance(event, Retrying)] == [3600]
+
+
+def test_after_such_an_hour_one_call_tries_for_all(cloud, open_session, clock):
+    """Of eight threads one finds out that the cloud has not changed its mind: a call an hour."""
+    cloud.say(PATH, default=Said(429, b"", {"Retry-After": "1000000000"}))
+    session = open_session(jobs=8)
+    with pytest.raises(CloudError):
+        session.get_json(PATH)
+    first = session.calls_used
+    assert first == 30
+    assert clock.now_s >= START_S + 29 * 3600
+    with ThreadPoolExecutor(8) as pool:
+        cloud.defaults[PATH] = Said(body=[])
+        assert list(pool.map(lambda _: session.get_json(PATH), range(8))) == [[]] * 8
+    assert session.calls_used == first + 8
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -442,7 +612,7 @@ def test_backoff_is_full_jitter_and_bounded():
 
 
 def test_a_spent_quota_is_waited_for_with_a_countdown(cloud, open_session, clock):
-    """The third of 2 in 10 s waits for 10.1 s; events come once a second."""
+    """The third of 2 in 10 s waits for 10.25 s; events come once a second."""
     cloud.say(PATH, default=[])
     session = open_session(quota=(Limit(2, 10),))
     for _ in range(3):
@@ -450,8 +620,8 @@ def test_a_spent_quota_is_waited_for_with_a_countdown(cloud, open_session, clock
     waits = [event for event in session.events if isinstance(event, QuotaWait)]
     assert 10 <= len(waits) <= 11
     assert {(wait.used, wait.limit) for wait in waits} == {(2, Limit(2, 10))}
-    assert {wait.resume_at_utc for wait in waits} == {datetime.fromtimestamp(START_S + 10.1, UTC)}
-    assert clock.now_s >= START_S + 10.1
+    assert {wait.resume_at_utc for wait in waits} == {datetime.fromtimestamp(START_S + 10.25, UTC)}
+    assert clock.now_s >= START_S + 10.25
     assert max(clock.slept) <= 1.0
 
 
@@ -465,7 +635,7 @@ def test_a_spent_quota_is_an_error_where_waiting_is_ruled_out(cloud, open_sessio
     with pytest.raises(QuotaSpentError) as caught:
         session.get_json(PATH)
     assert f"resume at {resume}." in str(caught.value)
-    assert caught.value.resume_at_utc == datetime.fromtimestamp(START_S + 10.1, UTC)
+    assert caught.value.resume_at_utc == datetime.fromtimestamp(START_S + 10.25, UTC)
     assert session.calls_used == len(cloud.asked) == 2
 
 
@@ -509,7 +679,7 @@ def test_a_clock_set_back_during_a_wait_does_not_lengthen_it(cloud, open_session
     session = open_session(clock=clock, quota=(Limit(1, 10),))
     session.get_json(PATH)
     session.get_json(PATH)
-    assert sum(clock.slept) <= 2 * 10.1 + 0.1
+    assert sum(clock.slept) <= 2 * 10.25 + 0.1
 
 
 def test_cancelling_ends_waits_in_threads(cloud, open_session):
@@ -561,6 +731,51 @@ def test_a_folder_that_takes_no_writing_is_done_without(cloud, tmp_path, clock):
     assert len(warnings) == 3
     assert len(cloud.token_asked) == 1
     assert not folder.exists()
+
+
+def test_a_full_disk_is_done_without(cloud, tmp_path, clock, monkeypatch):
+    """Where the cache folder takes no more bytes: one warning each for ledger, token and answers,
+    and the calls of earlier runs still count."""
+    cloud.say(PATH, default=Said(body=[], headers={"Cache-Control": "max-age=60"}))
+    settings = make_settings(cloud.url, tmp_path, quota=(Limit(3, 10),), wait=False)
+    ledger = open_ledger(settings, clock=clock.now)
+    ledger.take("before")
+    ledger.close()
+    _fill_disk(monkeypatch, settings.cache_dir)
+    events = []
+    with CloudSession(settings, clock=clock, on_event=events.append) as session:
+        for _ in range(2):
+            session.get_json(PATH)
+        with pytest.raises(QuotaSpentError):
+            session.get_json(PATH)
+    warnings = [event.text for event in events if isinstance(event, Warned)]
+    assert len(warnings) == 3
+    assert all("full" in text or "No space left" in text for text in warnings)
+
+
+def _fill_disk(monkeypatch, folder) -> None:
+    """From now on nothing can be written to the folder's files, old or new."""
+    connect, mkstemp = sqlite3.connect, tempfile.mkstemp
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql, *rest):
+            if sql.startswith(("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE TABLE responses")):
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return super().execute(sql, *rest)
+
+    def connect_full(path, *rest, **options):
+        is_full = Path(path).parent == folder
+        return connect(path, *rest, **options, **({"factory": Full} if is_full else {}))
+
+    def no_room(*rest, **options):
+        if Path(options.get("dir") or "") == folder:
+            raise OSError(28, "No space left on device")
+        return mkstemp(*rest, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_full)
+    monkeypatch.setattr(tempfile, "mkstemp", no_room)
 
 
 def test_a_private_ledger_that_fails_too_is_a_local_error(cloud, tmp_path, clock, monkeypatch):

@@ -12,9 +12,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from copper_cli.cloud import spans
-from copper_cli.cloud.spans import SpanBook, choose_probe
+from copper_cli.cloud.spans import (
+    SpanBook,
+    choose_probe,
+    forget_spans,
+    look_at_spans,
+    open_spans,
+)
 
-from .mini_cloud import FakeClock
+from .mini_cloud import FakeClock, make_settings
 
 YEAR = 8760
 WEEK_S = 7 * 86400
@@ -443,3 +449,189 @@ def test_a_thread_that_ends_without_an_answer_lets_others_try(book, fails):
         pass
     assert others is not None
     assert others.join() == [[YEAR], [YEAR]]
+
+
+# Whose limit it is
+
+
+def meter_ask(book, meter, left, *, refused_above=1 << 40, rows=1 << 40, name="hour") -> int:
+    """The calls of one meter's window, where more is refused, or answered with fewer rows."""
+    calls = 0
+    while left > 0:
+        with book.attempt(name, left, meter=meter) as attempt:
+            calls += 1
+            while attempt.length > refused_above:
+                assert attempt.refuse()
+                calls += 1
+            part = attempt.length
+            if part <= rows:
+                attempt.grant()
+            else:
+                rest = part
+                while rest > rows:  # what an answer leaves out is asked for until it is whole
+                    attempt.cut(rows)
+                    calls += 1
+                    rest -= rows
+        left -= part
+    return calls
+
+
+LIMITS = [{"refused_above": 5}, {"rows": 5}]
+ODD = {"refused": LIMITS[0], "cut": LIMITS[1]}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("first", [True, False])
+def test_one_odd_meter_makes_no_other_dear(path, clock, odd, first):
+    """Of 25 meters one is granted 5 hours a call for ever: the others' days take one call each on
+    every later day, and so says the plan; the odd one's take five."""
+    fleet = [f"m{n}" for n in range(25)]
+    strange = fleet[0] if first else fleet[12]
+    for day in range(6):
+        book = SpanBook(path, clock.now)
+        calls = {one: meter_ask(book, one, 24, **(odd if one == strange else {})) for one in fleet}
+        others = sum(calls.values()) - calls[strange]
+        assert others <= (26 if day == 0 else 24)
+        assert calls[strange] <= (12 if day == 0 else 6)
+        plan = SpanBook(path, clock.now)
+        assert [plan.expect("hour", 24, meter=one) for one in fleet if one != strange] == [24] * 24
+        assert plan.expect("hour", 24, meter=strange) == 5
+        assert plan.expect("hour", 24, meter="new") == 24
+        clock.now_s += 86400
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_several_odd_meters_at_the_head_of_a_list(path, clock, odd, count):
+    """The others may be wrong about it for a while: a few calls, not five times as many."""
+    fleet = [f"m{n}" for n in range(200)]
+    book = SpanBook(path, clock.now)
+    calls = [meter_ask(book, one, 24, **(odd if n < count else {})) for n, one in enumerate(fleet)]
+    assert sum(calls[count:]) <= 200 + 50
+    book = SpanBook(path, clock.now)
+    calls = [meter_ask(book, one, 24, **(odd if n < count else {})) for n, one in enumerate(fleet)]
+    assert sum(calls[count:]) <= 200
+    assert max(calls[:count]) <= 12
+
+
+@pytest.mark.parametrize("limit", [{"refused_above": 744}, {"rows": 744}], ids=["refused", "cut"])
+def test_a_limit_of_all_is_learned_from_several_meters(path, clock, limit):
+    """A year of hundred meters: hardly more than the fewest calls; the plan of any meter, and of
+    one that was never asked, is the fewest."""
+    book = SpanBook(path, clock.now)
+    calls = sum(meter_ask(book, f"m{n}", YEAR, **limit) for n in range(100))
+    assert calls <= 100 * 12 + 25
+    assert ceil(YEAR / book.expect("hour", YEAR, meter="never asked")) == 12
+    (known,) = book.limits()
+    assert (known.name, known.meter) == ("hour", "")
+    assert known.seen > 2
+
+
+def test_a_single_meter_s_limit_is_doubted_by_the_next(book):
+    """It tries the least that would save a call, and is granted: the first one is odd."""
+    meter_ask(book, "m1", 24, refused_above=5)
+    assert book.expect("hour", 24, meter="m1") == 5
+    assert meter_ask(book, "m2", 24) <= 2
+    assert book.expect("hour", 24, meter="m3") == 24
+    assert book.expect("hour", 24, meter="m1") == 5
+
+
+def test_an_oddity_that_ends_is_forgotten(book, clock):
+    """After a week it is tried again, and then the meter is like the others."""
+    meter_ask(book, "m1", 24)
+    meter_ask(book, "m2", 24, refused_above=5)
+    for _ in range(4):
+        meter_ask(book, "m2", 24, refused_above=5)
+    assert book.expect("hour", 24, meter="m2") == 5
+    clock.now_s += WEEK_S + 1
+    meter_ask(book, "m2", 24)
+    assert book.expect("hour", 24, meter="m2") == 24
+    assert book.limits() == []
+
+
+def test_a_cloud_that_is_stricter_is_believed_after_two_meters(book):
+    """From a month to ten days: the third meter takes no more calls than it must and a few."""
+    meter_ask(book, "m1", YEAR, refused_above=744)
+    meter_ask(book, "m2", YEAR, refused_above=744)
+    for n in range(3, 30):
+        calls = meter_ask(book, f"m{n}", YEAR, refused_above=240)
+    assert calls <= 37 + 2
+    assert [one.meter for one in book.limits()] == [""]
+
+
+# Whose book it is
+
+
+def test_another_host_or_partner_has_another_book(tmp_path):
+    """What a local cloud grants says nothing of the real one, nor a partner's contract of another's."""
+    settings = [
+        make_settings("http://127.0.0.1:1", tmp_path),
+        make_settings("http://127.0.0.1:2", tmp_path),
+        make_settings("http://127.0.0.1:1", tmp_path, enterprise_id="other"),
+        make_settings("http://127.0.0.1:1", tmp_path, enterprise_id="", client_id="app"),
+    ]
+    know(open_spans(settings[0], FakeClock().now), 744, 745)
+    expected = [open_spans(one, FakeClock().now).expect("hour", YEAR) for one in settings]
+    assert expected == [744, YEAR, YEAR, YEAR]
+    same = make_settings("http://localhost:1/", tmp_path, client_id="another")
+    assert open_spans(same, FakeClock().now).expect("hour", YEAR) == 744
+
+
+def test_what_an_older_version_learned_goes_on_for_the_first_that_asks(tmp_path, clock):
+    """One file stood for all hosts and partners; for any other it counts no more."""
+    first = make_settings("https://api.example.com", tmp_path)
+    second = make_settings("https://api.example.com", tmp_path, enterprise_id="other")
+    first.cache_dir.mkdir()
+    old = GOOD | {"learned_s": clock.now_s, "hope": 0.5}
+    (first.cache_dir / "spans.json").write_text(json.dumps({"hour": old}))
+    assert open_spans(first, clock.now).expect("hour", YEAR, meter="m1") == 744
+    assert open_spans(second, clock.now).expect("hour", YEAR, meter="m1") == YEAR
+    assert open_spans(first, clock.now).expect("hour", YEAR, meter="m1") == 744
+
+
+def test_what_an_older_version_learned_wrongly_is_found_out(tmp_path, clock):
+    """One meter had taught it 5 hours: the next meter doubts it."""
+    settings = make_settings("https://api.example.com", tmp_path)
+    settings.cache_dir.mkdir()
+    old = GOOD | {"granted": 5, "refused": 6, "learned_s": clock.now_s}
+    (settings.cache_dir / "spans.json").write_text(json.dumps({"hour": old}))
+    book = open_spans(settings, clock.now)
+    assert sum(meter_ask(book, f"m{n}", 24) for n in range(25)) <= 26
+
+
+def test_looking_takes_nothing_over(tmp_path, clock):
+    """Whoever only looks sees what an older version learned, and leaves it where it is."""
+    settings = make_settings("https://api.example.com", tmp_path)
+    settings.cache_dir.mkdir()
+    older = settings.cache_dir / "spans.json"
+    older.write_text(json.dumps({"hour": GOOD}))
+    assert [one.granted for one in look_at_spans(settings, clock.now).limits()] == [744]
+    assert older.exists()
+    assert forget_spans(settings)
+    assert not forget_spans(settings)
+    assert open_spans(settings, clock.now).expect("hour", YEAR) == YEAR
+
+
+@pytest.mark.parametrize(
+    "odd", [{"seen": -1}, {"seen": "x"}, {"meters": "m1"}, {"meters": [1]}, {"doubt": "x"}]
+)
+def test_a_broken_book_is_ignored(tmp_path, clock, odd):
+    """As a broken older one is."""
+    path = tmp_path / "spans.json"
+    path.write_text(json.dumps({"host": "h", "partner": "p", "spans": {"hour": GOOD | odd}}))
+    assert next_length(SpanBook(path, clock.now)) == YEAR
+    path.write_text(json.dumps({"host": "h", "partner": "p", "spans": {"hour": GOOD}}))
+    assert SpanBook(path, clock.now).expect("hour", YEAR) == 744
+
+
+def test_a_full_disk_loses_what_was_learned_and_no_more(path, clock, monkeypatch):
+    """It is known for this run."""
+
+    def no_room(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", no_room)
+    book = SpanBook(path, clock.now)
+    ask(book, YEAR, 744)
+    assert len(ask(book, YEAR, 744)) == 12
+    assert SpanBook(path, clock.now).expect("hour", YEAR) == YEAR

@@ -251,7 +251,7 @@ def in_process(monkeypatch: Any, cloud: Sandbox) -> None:
     """From now on every session asks this cloud without a socket."""
 
     def make_session(
-        timeout_s: float, session: requests.Session | None = None, *, connections: int = 1
+        timeout_s: float, session: requests.Session | None = None, **_: int
     ) -> requests.Session:
         session = session or requests.Session()
         session.mount("http://", InProcess(cloud.application))
