@@ -44,6 +44,19 @@ class CloudError(CopperError):
         self.status = status
 
 
+class AnswerError(CloudError):
+    """An answer that came with status 200 and cannot be what was asked for.
+
+    `claim` is the program's sentence without its full stop, `said` what the cloud says in words.
+    """
+
+    def __init__(self, claim: str, said: str = "") -> None:
+        said = said.rstrip(".")
+        super().__init__(f"{claim}: {said}." if said else f"{claim}.", status=200)
+        self.claim = claim
+        self.said = said
+
+
 class NotFoundError(CloudError):
     """The cloud knows no such thing (404)."""
 

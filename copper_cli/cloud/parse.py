@@ -2,7 +2,7 @@
 
 Unknown fields are ignored and missing ones survived. A value of a wrong type is None; a thing
 without the id or instant that makes it what it is, is left out; an answer that is no list or
-object where it must be raises CloudError, and so does a list of which nothing can be read.
+object where it must be raises AnswerError, and so does a list of which nothing can be read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from operator import lt
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from copper_cli.errors import CloudError
+from copper_cli.errors import AnswerError, CloudError
 from copper_cli.records import (
     Aggregate,
     BulkReading,
@@ -198,7 +198,7 @@ def is_grid_row(row: Row) -> bool:
 
 
 def parse_offset_page(body: object, what: str) -> Page:
-    """A page of a bare array. CloudError where it has rows and none of them can be read."""
+    """A page of a bare array. AnswerError where it has rows and none of them can be read."""
     if not isinstance(body, list):
         raise _wrong_kind(body, "a list", what)
     return Page(_readable(body, has_id, what), len(body))
@@ -207,50 +207,50 @@ def parse_offset_page(body: object, what: str) -> Page:
 def parse_next_page(body: object, what: str, is_row: Callable[[Row], bool]) -> Page:
     """A page of a list that is paged by `next`; an empty text ends it as null does.
 
-    CloudError where it has no `results`, or some of which none can be read.
+    AnswerError where it has no `results`, or some of which none can be read.
     """
     page = _object(body, what)
     following = page.get("next")
     if following is not None and not isinstance(following, str):
-        raise CloudError(f"The cloud answered {_kind(following)} as the next page of {what}.")
+        raise AnswerError(f"The cloud answered {_kind(following)} as the next page of {what}")
     results = _listed(page, "results", what)
     return Page(_readable(results, is_row, what), len(results), following or None)
 
 
 def _listed(body: Row, field: str, what: str) -> list[Any]:
-    """The rows of an answer; CloudError where it has none to show and nothing that says so."""
+    """The rows of an answer; AnswerError where it has none to show and nothing that says so."""
     rows = body.get(field)
     if isinstance(rows, list):
         if not rows and (body.get("error") or body.get("errors")):
-            raise CloudError(f"The cloud answered an error for {what}{_said(body)}.")
+            raise AnswerError(f"The cloud answered an error for {what}", _said(body))
         return rows
     kind = _kind(rows) if field in body else "nothing"
-    raise CloudError(f"The cloud answered {kind} as the rows ({field}) of {what}{_said(body)}.")
+    raise AnswerError(f"The cloud answered {kind} as the rows ({field}) of {what}", _said(body))
 
 
 def _readable(rows: list[Any], is_row: Callable[[Row], bool], what: str) -> list[Row]:
-    """The rows that can be read; CloudError where there are rows and none can be."""
+    """The rows that can be read; AnswerError where there are rows and none can be."""
     found = [row for row in rows if type(row) is dict and is_row(row)]
     if rows and not found:
         first = rows[0]
         kind = f"{_kind(first)} without id or time" if isinstance(first, dict) else _kind(first)
-        raise CloudError(
+        raise AnswerError(
             f"The cloud answered rows for {what} of which none can be read: "
-            f"the first of {len(rows)} is {kind}{_said(first)}."
+            f"the first of {len(rows)} is {kind}",
+            _said(first),
         )
     return found
 
 
-def _wrong_kind(body: object, wanted: str, what: str) -> CloudError:
-    return CloudError(
-        f"The cloud answered {_kind(body)} instead of {wanted} for {what}{_said(body)}."
+def _wrong_kind(body: object, wanted: str, what: str) -> AnswerError:
+    return AnswerError(
+        f"The cloud answered {_kind(body)} instead of {wanted} for {what}", _said(body)
     )
 
 
 def _said(body: object) -> str:
-    """What an answer that is of no use says in words, as the end of a sentence."""
-    text = one_line(parse_error_text(body) or "", 1000).rstrip(".")
-    return f": {text}" if text else ""
+    """What an answer that is of no use says in words."""
+    return one_line(parse_error_text(body) or "", 1000)
 
 
 def _object(body: object, what: str) -> Row:
@@ -492,12 +492,12 @@ def parse_timezone(body: Any) -> str | None:
 
 
 def parse_aggregate(body: object, what: str) -> Aggregate:
-    """What the meters of a type used together. CloudError where it names no sum, not even null."""
+    """What the meters of a type used together. AnswerError where it names no sum, not even null."""
     found = _object(body, what)
     count, total = to_number(found.get("meter_count")), to_number(found.get("sum_energy"))
     if total is None and ("sum_energy" not in found or found["sum_energy"] is not None):
         kind = _kind(found["sum_energy"]) if "sum_energy" in found else "nothing"
-        raise CloudError(f"The cloud answered {kind} as the sum of {what}{_said(found)}.")
+        raise AnswerError(f"The cloud answered {kind} as the sum of {what}", _said(found))
     return Aggregate(meter_count=None if count is None else int(count), sum_energy=total)
 
 
@@ -625,7 +625,7 @@ def _is_clean(column: list[Any]) -> bool:
 
 
 def parse_app_page(state: object) -> Page:
-    """The rows of an individual's premises. CloudError where there is no list of them."""
+    """The rows of an individual's premises. AnswerError where there is no list of them."""
     what = "the account"
     premises = _listed(_object(state, what), "premise_list", what)
     return Page(_readable(premises, has_id, what), len(premises))
@@ -644,7 +644,7 @@ def parse_app_meters(premises: Iterable[Row]) -> list[Meter]:
 
 
 def parse_instant_page(body: object, what: str) -> Page:
-    """The rows of a premise's meters now. CloudError where there is no list of them."""
+    """The rows of a premise's meters now. AnswerError where there is no list of them."""
     results = _listed(_object(body, what), "results", what)
     return Page(_readable(results, has_id, what), len(results))
 

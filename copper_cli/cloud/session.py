@@ -46,6 +46,7 @@ from copper_cli.cloud.transport import (
 )
 from copper_cli.config import Limit, Settings
 from copper_cli.errors import (
+    AnswerError,
     BadRequestError,
     CloudError,
     CredentialsError,
@@ -354,12 +355,17 @@ class CloudSession:
         if answer.status == 200:
             try:
                 return self._read(call, answer.body)
+            except AnswerError as error:
+                said = self._hide(error.said, token)
+                raise AnswerError(error.claim, one_line(said)) from None
             except CloudError as error:
-                # It may repeat what the cloud said.
-                text = transport.hide(str(error), [token.value, *self._tokens.secrets()])
-                error.args = (one_line(text, 300),)
+                error.args = (self._hide(str(error), token),)  # it may name what the cloud named
                 raise
         raise self._failure(call, answer, token)
+
+    def _hide(self, text: str, token: Token) -> str:
+        """What the cloud said, without the secrets that it may repeat."""
+        return transport.hide(text, [token.value, *self._tokens.secrets()])
 
     def _failure(self, call: _Call[T], answer: Answer, token: Token) -> Exception:
         status = answer.status

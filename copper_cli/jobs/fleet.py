@@ -82,6 +82,14 @@ def read_zone(name: str | None) -> ZoneInfo | None:
         return None
 
 
+def tell_days_of_utc(context: Context, premises: Iterable[Premise]) -> None:
+    """Say of how many premises the days are those of UTC, since no zone of theirs is known."""
+    mute = {premise.id for premise in premises if read_zone(premise.timezone) is None}
+    if mute:
+        count = "1 premise" if len(mute) == 1 else f"{len(mute)} premises"
+        context.progress.say(f"{count} without a time zone that is known here: days are of UTC.")
+
+
 def fetch_meters_and_zones(context: Context, forced: ZoneInfo | None) -> tuple[list[Meter], Zones]:
     """All meters without their history, and the zone of each: that which is forced, or its own."""
     fetch_meters = partial(context.client.fetch_meters, with_history=False)

@@ -13,7 +13,7 @@ from copper_cli.errors import CopperError, UsageError
 from copper_cli.filling import TO_COME_S
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone
+from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone, tell_days_of_utc
 from copper_cli.jobs.folder import FileJob, Part, download_files
 from copper_cli.jobs.outcome import Cost, Outcome, State, summarise, window_gaps
 from copper_cli.jobs.parallel import run_together
@@ -258,6 +258,8 @@ def _sites(context: Context, request: GridRequest) -> list[_Site]:
     by_id = {p.id: p for p in premises}
     utc = read_zone("UTC")
     assert utc is not None
+    homes = (by_id.get(gateway.premise_id or "") for gateway in gateways)
+    tell_days_of_utc(context, (home for home in homes if home is not None))
     sites = []
     for gateway in gateways:
         premise = by_id.get(gateway.premise_id or "")

@@ -9,7 +9,7 @@ from datetime import UTC, date, timedelta, tzinfo
 from functools import partial
 
 from copper_cli.jobs.context import Context
-from copper_cli.jobs.fleet import read_zone, sort_premises
+from copper_cli.jobs.fleet import read_zone, sort_premises, tell_days_of_utc
 from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import local_day
 from copper_cli.records import Gateway, Meter, Premise, StateChange
@@ -53,6 +53,7 @@ def report_health(context: Context) -> Table:
         client.fetch_gateway_histories,
     )
     devices = _devices_by_premise(meters, gateways, histories)
+    tell_days_of_utc(context, (premise for premise in premises if premise.id in devices))
     days = [today - timedelta(days=n) for n in range(DAYS)]
     columns = (
         Column("Premise ID", "premise_id"),
