@@ -466,7 +466,7 @@ def test_dump_into_another_folder_and_zone(cloud: Sandbox, copper: Copper, work:
     ("listed", "header"),
     [
         ({"type": "gas", "uom": "cf"}, "Actual (cf),Normalized (ccf)"),
-        ({"type": "gas", "uom": "therm"}, "Actual (therm),Normalized (ccf)"),
+        ({"type": "gas", "uom": "therm"}, "Actual (therm),Normalized (therm)"),
         ({"type": "water", "uom": "m3"}, "Actual (m3),Normalized (gal)"),
         ({"type": "power", "uom": "kwh"}, "Actual (kwh),Normalized (kwh)"),
         ({"type": "power"}, "Actual,Normalized (kwh)"),
