@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from functools import update_wrapper
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
+from copper_cli.cli.ending import advise, count, describe_end
 from copper_cli.cli.options import check_environment, is_typed, program_values
 from copper_cli.errors import CredentialsError, IncompleteError, LocalError, UsageError
 
@@ -328,16 +329,13 @@ class Run:
         """Say how a job ended; IncompleteError where some of it is missing."""
         self.tell(table)
         if failed := table.facts.get("failed"):
-            noun = table.facts.get("noun", "part")
-            raise IncompleteError(f"{_count(len(failed), noun)} missing. {_advise(failed)}")
+            raise IncompleteError(advise(failed, table.facts.get("noun", "part")))
         self.complete()
 
     def tell(self, table: Table) -> None:
         """Say what of a job failed, and what is done."""
-        for one in table.facts.get("failed") or ():
-            self.say(f"{one['id']} failed: {one['reason']}")
-        if "done" in table.facts:
-            self._say_done(table)
+        for line in describe_end(table.facts, self._left_out):
+            self.say(line)
 
     def complete(self) -> None:
         """The last line of a table: everything asked for is there.
@@ -346,7 +344,7 @@ class Run:
         """
         if unread := self._unread_rows():
             raise IncompleteError(
-                f"{_count(unread, 'row')} of the cloud's lists could not be read; "
+                f"{count(unread, 'row')} of the cloud's lists could not be read; "
                 "what stood there is missing."
             )
         if self.output_format == "table":
@@ -362,35 +360,6 @@ class Run:
 
     def _unread_rows(self) -> int:
         return 0 if self._session is None else self._session.unread_rows
-
-    def _say_done(self, table: Table) -> None:
-        """What became of it; what is late or missing comes last, where the eye falls."""
-        from copper_cli.filling import Unfilled
-
-        facts = table.facts
-        noun = facts["noun"]
-        kept = f" ({facts['kept']} kept from before)" if facts["kept"] else ""
-        waiting = f", {facts['waiting']} still without data" if facts["waiting"] else ""
-        come = Unfilled(facts["to_come"]).text()
-        self.say(
-            f"{_count(facts['done'], noun)} done{kept}{waiting}, {facts['empty']} empty, "
-            f"{len(facts['failed'])} failed{come and f', {come}'}. "
-            f"{_count(facts['calls'], 'call')} used; "
-            f"quota left: {', '.join(f'{left} of {n}' for n, left in facts['quota_left'].items())}."
-        )
-        if facts["files"]:
-            self.say(f"Files: {facts['files']} CSV and manifest.json in {facts['folder']}/")
-        if facts.get("bundle"):
-            self.say(f"Bundle: {facts['bundle']}")
-        if self._left_out:
-            what, *others = self._left_out
-            rows = _count(sum(self._left_out.values()), "row")
-            more = f" and {_count(len(others), 'other answer')}" if others else ""
-            self.say(f"{rows} left out that lay outside the span asked for: {what}{more}.")
-        if facts["changed"]:
-            self.say(f"{_count(facts['changed'], 'row')} changed in the cloud since.")
-        if facts["unfilled"]:
-            self.say(_describe_unfilled(facts))
 
     def _watch(self) -> Any:
         from copper_cli.cli.progress import Watcher
@@ -426,31 +395,6 @@ class Run:
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
-
-
-def _describe_unfilled(facts: Mapping[str, Any]) -> str:
-    """`8 buckets missing at 07:1. The cloud has none; …`, the worst three by name."""
-    from copper_cli.filling import Unfilled
-
-    listed = facts["unfilled"]
-    names = ", ".join(one["id"] for one in listed[:3])
-    more = f" and {_count(len(listed) - 3, 'other')}" if len(listed) > 3 else ""
-    text = Unfilled(0, facts["late"], facts["missing"]).text()
-    return f"{text} at {names}{more}: the cloud has nothing for them. --recheck asks again."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _advise(failed: Sequence[Mapping[str, Any]]) -> str:
-    """What to do about parts that failed."""
-    lasting = sum(1 for one in failed if one.get("lasting"))
-    if not lasting:
-        return "Run the same command again to fetch what is missing."
-    if lasting == len(failed):
-        return "The same command again would not bring it: see above why."
-    return f"Run the same command again to fetch all but {lasting} of them: see above why."
 
 
 def _is_file(stream: TextIO) -> bool:
