@@ -39,8 +39,9 @@ def summary(run: Run) -> None:
     from copper_cli.jobs.account import show_account
 
     now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    run.show(show_account(run.app(), now))
-    run.complete()
+    table = show_account(run.app(), now)
+    run.show(table)
+    run.finish(table)
 
 
 @account.command()
@@ -52,7 +53,12 @@ def dump(run: Run) -> None:
     Example:
       copper account dump > account.json
     """
-    run.print_json(run.app().fetch_everything())
+    from copper_cli.jobs.account import dump_account
+
+    run.refuse_table_file()
+    everything, failed = dump_account(run.app())
+    run.print_json(everything)
+    run.end(failed, "premise")
 
 
 @account.command()

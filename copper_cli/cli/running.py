@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import update_wrapper
@@ -105,6 +105,11 @@ class Run:
                 f"--csv-output-file is {kept}, which a download keeps there; give it another name."
             )
         check_writable(path)
+
+    def refuse_table_file(self) -> None:
+        """UsageError where --csv-output-file is typed for a command that has no table."""
+        if is_typed(self._ctx, "csv_output_file"):
+            raise UsageError("--csv-output-file takes a table; this prints JSON, so redirect it.")
 
     def settings(self, *, individual: bool = False) -> Settings:
         """Option, environment, profile, default; CredentialsError names what is missing.
@@ -246,7 +251,7 @@ class Run:
     # What is shown
 
     def print_json(self, value: Any) -> None:
-        """A value as JSON, on stdout or in --csv-output-file's place, as it is."""
+        """A value as JSON on stdout, as it is."""
         import json
 
         from copper_cli.write.cells import escape_json
@@ -331,6 +336,13 @@ class Run:
         if failed := table.facts.get("failed"):
             raise IncompleteError(advise(failed, table.facts.get("noun", "part")))
         self.complete()
+
+    def end(self, failed: Sequence[Mapping[str, Any]], noun: str) -> None:
+        """Say what failed of something that is no table; IncompleteError where anything did."""
+        for line in describe_end({"failed": failed}, self._left_out):
+            self.say(line)
+        if failed:
+            raise IncompleteError(advise(failed, noun))
 
     def tell(self, table: Table) -> None:
         """Say what of a job failed, and what is done."""

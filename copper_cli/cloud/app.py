@@ -39,13 +39,14 @@ class AppClient:
     def __init__(self, session: CloudSession) -> None:
         self._session = session
 
-    def fetch_state(self) -> Any:
-        """The account as the cloud wrote it: `user`, `premise_list` and so on."""
-        return self._fetch_state()[0]
+    def fetch_account(self) -> tuple[Any, list[Premise]]:
+        """The account as the cloud wrote it (`user`, `premise_list` …), and its premises."""
+        state, rows = self._fetch_state()
+        return state, parse.parse_premises(rows, with_users=False)
 
     def fetch_premises(self) -> list[Premise]:
         """The account's premises, in the cloud's order."""
-        return parse.parse_premises(self._fetch_state()[1], with_users=False)
+        return self.fetch_account()[1]
 
     def fetch_meters(self) -> list[Meter]:
         """The account's meters, premise by premise."""
@@ -55,11 +56,9 @@ class AppClient:
         """What each meter of a premise shows right now, in the cloud's order."""
         return parse.parse_instants(self._fetch_instants(premise_id)[1])
 
-    def fetch_everything(self) -> dict[str, Any]:
-        """The account's state and each premise's instant readings, as the cloud wrote them."""
-        state, rows = self._fetch_state()
-        premises = [premise.id for premise in parse.parse_premises(rows, with_users=False)]
-        return {"state": state, "instant": {p: self._fetch_instants(p)[0] for p in premises}}
+    def fetch_raw_instants(self, premise_id: str) -> Any:
+        """The same as the cloud wrote it."""
+        return self._fetch_instants(premise_id)[0]
 
     def _fetch_state(self) -> tuple[Any, list[parse.Row]]:
         return self._fetch_rows(f"{ROOT}/state", "the account", parse.parse_app_page)

@@ -71,8 +71,11 @@ def sort_premises(premises: Iterable[Premise]) -> list[Premise]:
 
 
 def read_zone(name: str | None) -> ZoneInfo | None:
-    """The zone of this name; None for no name or one that this machine does not know."""
-    if not name:
+    """The zone of this name; None for no name or one that this machine does not know.
+
+    Nor for what is a name on this machine only: `localtime` would be its own zone.
+    """
+    if not name or name in ("localtime", "Factory") or name.startswith(("posix/", "right/")):
         return None
     try:
         return ZoneInfo(name)

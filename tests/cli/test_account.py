@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from copper_cli.cli import main, main_account
-from copper_cli.sandbox import Sandbox
+from copper_cli.sandbox import Fault, Sandbox
 
 from .conftest import Copper
 
@@ -157,3 +157,47 @@ def test_the_programs_end_with_the_exit_code(
         with pytest.raises(SystemExit) as ended:
             program()
         assert ended.value.code == 2
+
+
+class TestOnePremiseThatFails:
+    """It stops no other."""
+
+    @pytest.fixture
+    def half(
+        self,
+        cloud: Sandbox,
+        copper: Copper,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Sandbox:
+        """A cloud that never answers for the first of two premises; somebody is logged in."""
+        monkeypatch.setattr(sys, "stdin", Person(capsys))
+        assert copper("account", "login").code == 0
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        first = next(iter(cloud.fleet.premises())).id
+        cloud.faults.add(Fault.parse(f"status=418,path=/instant/{first}"))
+        return cloud
+
+    def test_in_the_summary(self, half: Sandbox, copper: Copper) -> None:
+        """The other's meters are shown, exit 6."""
+        ended = copper("account")
+        first, second = (premise.id for premise in half.fleet.premises())
+        assert ended.code == 6
+        assert "rows=" in ended.lines[1]
+        assert f"{first} failed: " in ended.err
+        assert second not in ended.err
+        assert "complete!" not in ended.out
+
+    def test_in_the_dump(self, half: Sandbox, copper: Copper) -> None:
+        """The state and the other's readings are printed, exit 6."""
+        ended = copper("account", "dump")
+        first, second = (premise.id for premise in half.fleet.premises())
+        assert ended.code == 6
+        assert set(ended.json["instant"]) == {second}
+        assert f"{first} failed: " in ended.err
+
+    def test_a_table_s_file_is_refused(self, half: Sandbox, copper: Copper) -> None:
+        """A dump is no table: the option would be ignored in silence."""
+        ended = copper("account", "dump", "--csv-output-file", "x.csv")
+        assert ended.code == 2
+        assert "redirect" in ended.err

@@ -6,6 +6,7 @@ import pytest
 
 from copper_cli.cloud.app import AppClient
 from copper_cli.errors import CloudError
+from copper_cli.jobs.account import dump_account
 
 from .mini_cloud import Said
 
@@ -42,7 +43,12 @@ def app(session):
 )
 def test_a_state_without_premises_to_read_fails(cloud, app, body, said):
     """In every form in which it is asked for; it is not kept, and asked again next time."""
-    for fetch in (app.fetch_premises, app.fetch_everything, app.fetch_meters, app.fetch_state):
+    for fetch in (
+        app.fetch_premises,
+        lambda: dump_account(app),
+        app.fetch_meters,
+        app.fetch_account,
+    ):
         cloud.say(STATE, Said(body=body, headers=FOR_EVER))
         with pytest.raises(CloudError, match=said) as caught:
             fetch()
@@ -64,7 +70,7 @@ def test_a_state_without_premises_to_read_fails(cloud, app, body, said):
 def test_instants_without_a_row_to_read_fail(cloud, app, body, said):
     """The same rule; also where everything is wanted as the cloud wrote it."""
     cloud.say(STATE, default=GOOD_STATE)
-    for fetch in (lambda: app.fetch_instants("p1"), app.fetch_everything):
+    for fetch in (lambda: app.fetch_instants("p1"), lambda: dump_account(app)):
         cloud.say(INSTANT, Said(body=body, headers=FOR_EVER))
         with pytest.raises(CloudError, match=said):
             fetch()
@@ -77,7 +83,7 @@ def test_an_account_without_premises_is_one(cloud, app):
     cloud.say(STATE, {"premise_list": []}, GOOD_STATE)
     cloud.say(INSTANT, {"results": []})
     assert app.fetch_premises() == []
-    assert app.fetch_everything() == {"state": GOOD_STATE, "instant": {"p1": {"results": []}}}
+    assert dump_account(app)[0] == {"state": GOOD_STATE, "instant": {"p1": {"results": []}}}
 
 
 def test_single_rows_that_cannot_be_read_are_counted(cloud, session, app):

@@ -28,6 +28,7 @@ from copper_cli.cloud.token import (
 )
 from copper_cli.config import Secret, Settings
 from copper_cli.errors import CloudError, CredentialsError, LocalError, UsageError
+from copper_cli.jobs.account import dump_account
 
 from .mini_cloud import START_S, FakeClock, Said, make_settings
 
@@ -510,7 +511,7 @@ def test_logout_forgets_token_and_answers(cloud, person, clock, open_session):
     session = open_session(
         grant="individual", client_id=person.client_id, client_secret=None, enterprise_id=""
     )
-    app.AppClient(session).fetch_state()
+    app.AppClient(session).fetch_account()
     session.close()
     assert logout(person)
     assert not logout(person)
@@ -538,7 +539,7 @@ def test_the_app_of_an_individual(cloud, person, clock, open_session):
     assert [premise.id for premise in client.fetch_premises()] == ["p1"]
     assert [meter.premise_id for meter in client.fetch_meters()] == ["p1"]
     assert [instant.power for instant in client.fetch_instants("p1")] == [2]
-    assert set(client.fetch_everything()["instant"]) == {"p1"}
+    assert set(dump_account(client)[0]["instant"]) == {"p1"}
     assert cloud.asked[0].headers["Authorization"] == "Bearer a1"
 
 
