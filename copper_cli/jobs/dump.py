@@ -246,6 +246,7 @@ def _day_file(
             series_file(_slice(got, day), asked), asked.layout, raw_cells=raw_cells
         ),
         judge=lambda got: judge_series(context, _slice(got, day)),
+        timezone=planned.zone.key,
         renew=lambda path, got: renew_file(asked, path, _slice(got, day)),
     )
     return _DayFile(one.day, meter, part)

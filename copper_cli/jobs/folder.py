@@ -43,6 +43,8 @@ class Part:
     """Turns what was fetched into CSV text."""
     judge: Callable[[Any], Outcome]
     """Says whether it is empty, how many rows it has, what is unfilled."""
+    timezone: str | None = None
+    """IANA name of the zone whose days the file holds; None where it does not matter."""
     renew: Callable[[Path, Any], Any] | None = None
     """Puts what was fetched over the file that answered the question before; None: it replaces
     it."""
@@ -329,7 +331,7 @@ def _finish(
         error = fetched.error
         return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
     got, has_file = fetched.got, _has_file(folder, part)
-    if part.renew is not None and has_file:
+    if part.renew is not None and has_file and is_same_zone(folder, part):
         got = part.renew(folder.path / part.name, got)
     outcome = part.judge(got)
     before = folder.state_of(part.name)
@@ -339,7 +341,7 @@ def _finish(
             "stays as it is."
         )
         return _kept(context, job.subject, part, before)
-    entry = replace(entry, **_account(outcome, context.now()), calls=fetched.calls)
+    entry = replace(entry, **_account(outcome, part, context.now()), calls=fetched.calls)
     entry = replace(entry, asked_utc=fetched.asked_utc.replace(microsecond=0))
     outcome = replace(outcome, unfilled=entry.unfilled)
     if outcome.state == "empty":
@@ -352,8 +354,15 @@ def _finish(
     return replace(outcome, file=part.name)
 
 
-def _account(outcome: Outcome, now_s: float) -> dict[str, Any]:
+def is_same_zone(folder: Folder, part: Part) -> bool:
+    """False where a meter's zone has changed since its file was written."""
+    entry = folder.state_of(part.name)
+    return entry is None or entry.facts.get("timezone", part.timezone) == part.timezone
+
+
+def _account(outcome: Outcome, part: Part, now_s: float) -> dict[str, Any]:
     """What the manifest says of an outcome."""
+    facts = {"sum_energy": outcome.sum_energy, "timezone": part.timezone}
     counted = count_unfilled(outcome.gaps, now_s)
     youngest_s = max((gap.until_s for gap in outcome.gaps), default=-inf)
     state: State = "fetched"
@@ -368,7 +377,7 @@ def _account(outcome: Outcome, now_s: float) -> dict[str, Any]:
         "rows": outcome.rows,
         "unfilled": counted + outcome.unfilled,
         "gaps": tuple(open_gaps(outcome.gaps, now_s)),
-        "facts": {} if outcome.sum_energy is None else {"sum_energy": outcome.sum_energy},
+        "facts": {name: value for name, value in facts.items() if value is not None},
     }
 
 

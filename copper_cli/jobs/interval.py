@@ -10,7 +10,7 @@ from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import recall_rows
 from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
-from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
+from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job, is_same_zone
 from copper_cli.jobs.meter_series import (
     MeterSeries,
     Planned,
@@ -120,6 +120,7 @@ def _job(
             series_file(got, request), request.layout, raw_cells=output.raw_cells
         ),
         judge=partial(judge_series, context),
+        timezone=planned.zone.key,
         renew=partial(renew_file, request),
     )
 
@@ -151,6 +152,8 @@ def _recall_file(
     """Have the filled rows of a file not asked for again that was written before others came."""
     entry = folder.state_of(part.name)
     if entry is None or entry.sha256 is None or not entry.gaps:
+        return
+    if not is_same_zone(folder, part):
         return
     if entry.unfilled.missing:
         return  # from before the first gap that is known of

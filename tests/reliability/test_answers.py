@@ -581,3 +581,21 @@ def test_the_reason_names_no_address(town: Town) -> None:
         "The cloud answered nothing as the rows (results) of usage of meter 07:1 from "
         "2021-03-02T07:00:00Z to 2021-03-03T07:00:00Z: x."
     )
+
+
+def test_a_meter_that_moved_keeps_no_rows_of_its_old_days(town: Town) -> None:
+    """Its zone changed between two runs: local times without offset would be other instants."""
+    request = SeriesRequest("usage", YESTERDAY.start, YESTERDAY.end, "hour", layout="plain")
+
+    def until(hour: int) -> Callable[[Question], Any]:
+        end_s = int(datetime(2021, 5, 2, hour, tzinfo=UTC).timestamp())
+        return lambda asked: body([row(t) for t in asked.ends() if t <= end_s], asked.start_s)
+
+    town.answers["07:1"] = until(23)
+    assert download(town, request).facts["to_come"] == 7
+    premise = {"id": "p0", "created_at": "2020-01-01T00:00:00Z", "timezone": "America/Chicago"}
+    town.cloud.say(f"{ROOT}/premise", default=[premise])
+    town.answers["07:1"] = until(13)
+    facts = download_series(town.connect(use_cache=False), request, town.output()).facts
+    assert facts["to_come"] == 16
+    assert len(amounts_of(town)) == 9
