@@ -73,4 +73,6 @@ def _describe_unfilled(facts: Facts) -> str:
     names = ", ".join(one["id"] for one in listed[:3])
     more = f" and {count(len(listed) - 3, 'other')}" if len(listed) > 3 else ""
     text = Unfilled(0, facts["late"], facts["missing"]).text()
-    return f"{text} at {names}{more}: the cloud has nothing for them. --recheck asks again."
+    if facts["missing"]:
+        return f"{text} at {names}{more}: the cloud has nothing for them. --recheck asks again."
+    return f"{text} at {names}{more}: asked for again as they age, or at once with --recheck."

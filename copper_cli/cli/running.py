@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -241,6 +242,9 @@ class Run:
             self.show_estimate(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
+        # To find out what day it is may have taken a call before.
+        calls = self.context().session.calls_used
+        table = replace(table, facts={**table.facts, "calls": calls})
         try:
             self.show(table)
         except LocalError:  # the files are there all the same
@@ -280,8 +284,6 @@ class Run:
         """
         self._watch().start("", 0, "writing the table")
         if unread := self._unread_rows():
-            from dataclasses import replace
-
             table = replace(table, facts={**table.facts, "unread_rows": unread})
         if self.csv_output_file is not None:
             from copper_cli.write.files import write_whole

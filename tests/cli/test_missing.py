@@ -55,6 +55,26 @@ def test_what_is_missing_is_the_last_line(
     assert "missing" not in ended.err
 
 
+def test_what_is_late_will_be_asked_for_again(town: FixedCloud, copper: Copper) -> None:
+    """The last line says so, and how to have it at once."""
+    town.answers["meter/07:1/usage"] = lambda query: rows(query, range(3, 6))
+    ended = copper("meter", "usage", "-7d", "-6d", "--quiet")
+    assert ended.code == 0
+    assert ended.err.splitlines()[-1] == (
+        "3 buckets late at 07:1: asked for again as they age, or at once with --recheck."
+    )
+
+
+def test_every_call_is_counted(town: FixedCloud, copper: Copper) -> None:
+    """That too by which it was found out what day it is where the meters are."""
+    for days in (("2021-03-02", "2021-03-03"), ("-7d", "-6d")):
+        town.asked.clear()
+        found = copper(
+            "meter", "usage", *days, "--format", "json", "--overwrite", "--no-cache"
+        ).json
+        assert found["calls"] == len(town.asked)
+
+
 def test_programs_read_what_is_missing(town: FixedCloud, copper: Copper) -> None:
     """In the JSON of the whole and of each meter."""
     town.answers["meter/07:1/usage"] = lambda query: rows(query, range(3, 11))
