@@ -119,7 +119,7 @@ class Watcher:
 
     def start(self, noun: str, total: int, phase: str = "") -> None:
         """`total` things called `noun` are to be done; 0: nobody knows how many."""
-        from copper_cli.write.cells import clean
+        from copper_cli.text import clean
 
         self._phase, self._noun, self._total, self._done = clean(phase), noun, total, 0
         self._pace.start(self._calls)
@@ -134,7 +134,7 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """A line that stays, above the bar."""
-        from copper_cli.write.cells import clean
+        from copper_cli.text import clean
 
         with self._screen_lock:
             if self._bar is not None:
