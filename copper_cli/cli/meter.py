@@ -12,7 +12,6 @@ from copper_cli.cli.dates import END_MIDNIGHT, LAST_DAY, START, Day, settle_rang
 from copper_cli.cli.options import (
     DRY_RUN,
     ID,
-    LAYOUTS,
     ZONE,
     CountType,
     ProgramGroup,
@@ -20,6 +19,7 @@ from copper_cli.cli.options import (
     option,
 )
 from copper_cli.cli.running import Run, pass_run
+from copper_cli.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -29,7 +29,6 @@ from copper_cli.cli.dates import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "csv", "json", "ndjson")
-LAYOUTS = ("rows", "columns", "plain")
 
 PROGRAM_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Of click, for each of the programs."""

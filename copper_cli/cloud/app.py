@@ -10,7 +10,6 @@ from copper_cli.cloud import parse
 from copper_cli.cloud.client import quote_segment
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.token import (
-    INDIVIDUAL_CLIENT_ID,
     build_authorize_url,
     exchange_code,
     is_logged_in,
@@ -19,7 +18,6 @@ from copper_cli.cloud.token import (
 from copper_cli.records import Instant, Meter, Premise
 
 __all__ = [
-    "INDIVIDUAL_CLIENT_ID",
     "AppClient",
     "build_authorize_url",
     "exchange_code",

@@ -33,8 +33,6 @@ from copper_cli.text import one_line
 
 AUDIENCE = "https://api.copperlabs.com"
 """Stays this string whatever the host."""
-INDIVIDUAL_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
-"""Public id of the app for individual accounts."""
 REDIRECT_URI = "https://api.copperlabs.com/api/v2/app"
 SCOPE = "app offline_access"
 RENEW_BEFORE_S = 60.0

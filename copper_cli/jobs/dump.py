@@ -33,12 +33,13 @@ from copper_cli.jobs.meter_series import (
     survey,
 )
 from copper_cli.jobs.outcome import Outcome, summarise
+from copper_cli.layouts import Layout
 from copper_cli.plan import plan_series
 from copper_cli.records import Meter
 from copper_cli.series import clip_series, sum_rows
 from copper_cli.table import Column, Table
 from copper_cli.write.entries import read_names
-from copper_cli.write.layouts import Layout, render_series
+from copper_cli.write.layouts import render_series
 from copper_cli.write.manifest import MANIFEST_NAME, Folder, Question
 from copper_cli.write.tables import render_csv
 

@@ -26,7 +26,7 @@ from copper_cli.cloud.token import (
     logout,
     parse_code,
 )
-from copper_cli.config import Secret, Settings
+from copper_cli.config import INDIVIDUAL_CLIENT_ID, Secret, Settings
 from copper_cli.errors import CloudError, CredentialsError, LocalError, UsageError
 from copper_cli.jobs.account import dump_account
 
@@ -40,7 +40,7 @@ def person(cloud, tmp_path) -> Settings:
     return make_settings(
         cloud.url,
         tmp_path,
-        client_id=app.INDIVIDUAL_CLIENT_ID,
+        client_id=INDIVIDUAL_CLIENT_ID,
         client_secret=None,
         enterprise_id="",
     )
