@@ -15,6 +15,8 @@ from copper_cli.errors import CredentialsError, UsageError
 
 DEFAULT_API_URL = "https://api.copperlabs.com"
 DEFAULT_AUTH_URL = "https://auth.copperlabs.com"
+INDIVIDUAL_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
+"""The vendor's public client for individual accounts."""
 DEFAULT_QUOTA = "100/h,1000/d"
 DEFAULT_TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 256 << 20
@@ -99,8 +101,6 @@ class Settings:
     """Calls in flight at once, each on a connection of its own."""
     command: str = ""
     """Noted with each call in the ledger (`meter usage`)."""
-    debug: bool = False
-    """Say each call on stderr, without anything secret."""
 
 
 def parse_quota(text: str) -> tuple[Limit, ...]:

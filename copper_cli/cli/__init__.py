@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from copper_cli.cli.options import (
+from copper_cli.cli.groups import (
     PROGRAM_SETTINGS,
     InterruptedRunError,
     ProgramGroup,
@@ -147,7 +147,7 @@ def _program_name() -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    from copper_cli.write.cells import clean
+    from copper_cli.text import clean
 
     click.echo(f"copper: {clean(' '.join(message.split()))}", err=True)
     return code

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,7 @@ from copper_cli.cli.pace import Pace
 
 if TYPE_CHECKING:
     from copper_cli.cli.bar import Bar
+    from copper_cli.cloud.events import CallDone, QuotaWait, Retrying, Warned
     from copper_cli.config import Limit
 
 _BAR_AFTER_S = 2.0
@@ -93,7 +94,7 @@ class Watcher:
         self._begun_s = time.monotonic()
         self._line_s = self._peeked_s = -math.inf
         self._left: Sequence[tuple[Limit, int]] = ()
-        self._wait: Any = None
+        self._wait: QuotaWait | None = None
         self._renew()
         _watchers.add(self)
 
@@ -119,7 +120,7 @@ class Watcher:
 
     def start(self, noun: str, total: int, phase: str = "") -> None:
         """`total` things called `noun` are to be done; 0: nobody knows how many."""
-        from copper_cli.write.cells import clean
+        from copper_cli.text import clean
 
         self._phase, self._noun, self._total, self._done = clean(phase), noun, total, 0
         self._pace.start(self._calls)
@@ -134,7 +135,7 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """A line that stays, above the bar."""
-        from copper_cli.write.cells import clean
+        from copper_cli.text import clean
 
         with self._screen_lock:
             if self._bar is not None:
@@ -153,19 +154,20 @@ class Watcher:
         if self._moving:
             self.stop()
 
-    def note(self, event: Any) -> None:
+    def note(self, event: CallDone | Retrying | QuotaWait | Warned) -> None:
         """Something happened in the session: a call, a retry, a wait."""
-        kind = type(event).__name__
-        if kind == "QuotaWait":
+        from copper_cli.cloud.events import CallDone, QuotaWait, Warned
+
+        if isinstance(event, QuotaWait):
             self._wait = event
             self._pace.hear_wait()
             if not self._moving:
                 self._write_line(since_s=-math.inf)
             return
-        if kind == "CallDone" and not event.from_cache and event.kind != "token":
+        if isinstance(event, CallDone) and not event.from_cache and event.kind != "token":
             with self._count_lock:
                 self._calls += 1
-        if kind == "Warned" or self._debug:
+        if isinstance(event, Warned) or self._debug:
             self.say(_describe(event))
 
     def look(self) -> Shown:
@@ -179,7 +181,7 @@ class Watcher:
             left=self._left,
             seconds=int(self._pace.elapsed_s()),
             to_go_s=self._pace.to_go_s(
-                self._done, self._total, self._wait and self._wait.resume_at_utc
+                self._done, self._total, self._wait.resume_at_utc if self._wait else None
             ),
             wait=self._describe_wait(),
         )
@@ -314,14 +316,16 @@ def _duration(seconds: int) -> str:
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _describe(event: Any) -> str:
+def _describe(event: CallDone | Retrying | Warned) -> str:
     """One of the session's events for --debug; a warning for everybody."""
-    match type(event).__name__:
-        case "CallDone" if event.from_cache:
+    from copper_cli.cloud.events import CallDone, Retrying
+
+    match event:
+        case CallDone(from_cache=True):
             return f"{event.kind}: from the cache"
-        case "CallDone":
+        case CallDone():
             return f"{event.kind}: {event.status or 'no answer'} after {event.seconds:.2f} s"
-        case "Retrying":
+        case Retrying():
             return f"{event.reason}; trying again in {event.wait_s:.1f} s"
         case _:
-            return str(event.text)
+            return event.text

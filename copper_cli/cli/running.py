@@ -96,7 +96,7 @@ class Run:
         path = self.csv_output_file
         if path is None:
             return
-        from copper_cli.write.files import check_writable
+        from copper_cli.files.whole import check_writable
         from copper_cli.write.manifest import find_kept
 
         if path.is_dir():
@@ -118,7 +118,7 @@ class Run:
         The cache folder is private afterwards; LocalError where it cannot be trusted.
         """
         from copper_cli.cli.settings import read_settings
-        from copper_cli.cloud.files import mend_folder
+        from copper_cli.files.mending import mend_folder
 
         if self._values["sandbox"]:
             self._start_sandbox()
@@ -265,7 +265,7 @@ class Run:
 
     def write_legend(self, legend: Table, name: str) -> None:
         """The notes of a table as a file in the folder."""
-        from copper_cli.write.files import replace_whole
+        from copper_cli.files.whole import replace_whole
         from copper_cli.write.tables import render_csv
 
         replace_whole(self.folder / name, render_csv(legend))
@@ -286,7 +286,7 @@ class Run:
         if unread := self._unread_rows():
             table = replace(table, facts={**table.facts, "unread_rows": unread})
         if self.csv_output_file is not None:
-            from copper_cli.write.files import write_whole
+            from copper_cli.files.whole import write_whole
             from copper_cli.write.tables import render_csv
 
             raw_cells = self._values["raw_cells"]

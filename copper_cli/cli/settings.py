@@ -13,6 +13,7 @@ from copper_cli.config import (
     DEFAULT_API_URL,
     DEFAULT_AUTH_URL,
     DEFAULT_QUOTA,
+    INDIVIDUAL_CLIENT_ID,
     MAX_ANSWER_BYTES,
     Secret,
     Settings,
@@ -26,9 +27,6 @@ from copper_cli.config import (
     strip_pasted,
 )
 from copper_cli.errors import CredentialsError, UsageError
-
-INDIVIDUAL_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
-"""The vendor's public client for individual accounts."""
 
 _NAME, _OFFSET = r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)", r"[+-]?\d{1,3}(?::\d{1,2}){0,2}"
 _RULE = re.compile(rf"{_NAME}{_OFFSET}(?:{_NAME}(?:{_OFFSET})?(?:,[^,]+,[^,]+)?)?", re.ASCII)
@@ -101,7 +99,6 @@ def read_settings(
         query_limit=values["query_limit"],
         jobs=values["jobs"],
         command=command,
-        debug=values["debug"],
     )
 
 

@@ -72,7 +72,7 @@ class _Stdout(io.FileIO):
             raise
         except OSError as error:
             self._failed = True
-            from copper_cli.write.files import local_errors
+            from copper_cli.files.reasons import local_errors
 
             with local_errors(Path("standard output")):
                 raise error

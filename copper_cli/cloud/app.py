@@ -10,16 +10,14 @@ from copper_cli.cloud import parse
 from copper_cli.cloud.client import quote_segment
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.token import (
-    INDIVIDUAL_CLIENT_ID,
     build_authorize_url,
     exchange_code,
     is_logged_in,
     logout,
 )
-from copper_cli.records import Instant, Meter, Premise
+from copper_cli.records import Instant, Premise
 
 __all__ = [
-    "INDIVIDUAL_CLIENT_ID",
     "AppClient",
     "build_authorize_url",
     "exchange_code",
@@ -47,10 +45,6 @@ class AppClient:
     def fetch_premises(self) -> list[Premise]:
         """The account's premises, in the cloud's order."""
         return self.fetch_account()[1]
-
-    def fetch_meters(self) -> list[Meter]:
-        """The account's meters, premise by premise."""
-        return parse.parse_app_meters(self._fetch_state()[1])
 
     def fetch_instants(self, premise_id: str) -> list[Instant]:
         """What each meter of a premise shows right now, in the cloud's order."""

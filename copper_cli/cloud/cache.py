@@ -19,9 +19,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copper_cli.cloud.files import digest, make_private, remove_database
 from copper_cli.config import Settings
 from copper_cli.errors import LocalError
+from copper_cli.files.names import short_digest
+from copper_cli.files.private import make_private, remove_database
 
 if TYPE_CHECKING:
     import requests
@@ -72,7 +73,7 @@ class CacheInfo:
 
 def cache_path(settings: Settings) -> Path:
     """The file for the client id, enterprise and API host of the settings."""
-    name = digest(settings.client_id, settings.enterprise_id, settings.api_url)
+    name = short_digest(settings.client_id, settings.enterprise_id, settings.api_url)
     return settings.cache_dir / f"answers.{name}.sqlite"
 
 

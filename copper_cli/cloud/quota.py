@@ -22,9 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from copper_cli.cloud.files import digest, host_of, make_private, remove_database
+from copper_cli.cloud.host import host_of
 from copper_cli.config import Limit, Settings
 from copper_cli.errors import LocalError, UsageError
+from copper_cli.files.names import short_digest
+from copper_cli.files.private import make_private, remove_database
 
 LOCK_TIMEOUT_S = 30.0
 PEEK_TIMEOUT_S = 0.1
@@ -506,7 +508,7 @@ class _ForeignFileError(sqlite3.DatabaseError):
 
 def ledger_path(settings: Settings) -> Path:
     """The ledger of the settings' API host and client id: each host grants its own quota."""
-    name = digest(settings.client_id, host_of(settings.api_url))
+    name = short_digest(settings.client_id, host_of(settings.api_url))
     return settings.cache_dir / f"quota.{name}.sqlite"
 
 
@@ -516,7 +518,7 @@ def older_ledger_path(settings: Settings) -> Path:
     Nobody knows which host its calls went to, so every host's ledger begins with all of them:
     that may grant too few calls for a day, never too many.
     """
-    return settings.cache_dir / f"quota.{digest(settings.client_id)}.sqlite"
+    return settings.cache_dir / f"quota.{short_digest(settings.client_id)}.sqlite"
 
 
 def open_ledger(

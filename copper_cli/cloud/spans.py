@@ -20,9 +20,11 @@ from math import ceil, log, sqrt
 from pathlib import Path
 from types import TracebackType
 
-from copper_cli.cloud.files import digest, host_of, write_private
+from copper_cli.cloud.host import host_of
 from copper_cli.config import Settings
 from copper_cli.errors import LocalError
+from copper_cli.files.names import short_digest
+from copper_cli.files.private import write_private
 
 _STRIDE = 3
 """While nothing is known to be granted, each refusal is followed by a length about so many times
@@ -428,7 +430,7 @@ class SpanBook:
 
 def spans_path(settings: Settings) -> Path:
     """The file of what was learned at an API host for a partner (of an individual: for the app)."""
-    name = digest(host_of(settings.api_url), settings.enterprise_id or settings.client_id)
+    name = short_digest(host_of(settings.api_url), settings.enterprise_id or settings.client_id)
     return settings.cache_dir / f"spans.{name}.json"
 
 

@@ -23,17 +23,16 @@ from filelock import FileLock, Timeout
 
 from copper_cli.cloud import transport
 from copper_cli.cloud.events import CallDone, Clock, Event, Retrying, SystemClock, Warned
-from copper_cli.cloud.files import digest, make_folder, read_private, write_private
 from copper_cli.cloud.parse import TokenAnswer, parse_token
 from copper_cli.cloud.transport import MAX_RETRY_AFTER_S, MAX_TRIES, Answer, PassingError
 from copper_cli.config import Settings, is_loopback
 from copper_cli.errors import CloudError, CopperError, CredentialsError, LocalError, UsageError
+from copper_cli.files.names import short_digest
+from copper_cli.files.private import make_private_folder, read_private, write_private
 from copper_cli.text import one_line
 
 AUDIENCE = "https://api.copperlabs.com"
 """Stays this string whatever the host."""
-INDIVIDUAL_CLIENT_ID = "RvXeGVUtzcz9iWnP4QJFwnVwCHVUoMIA"
-"""Public id of the app for individual accounts."""
 REDIRECT_URI = "https://api.copperlabs.com/api/v2/app"
 SCOPE = "app offline_access"
 RENEW_BEFORE_S = 60.0
@@ -66,14 +65,14 @@ class TokenFile:
     """The token on disk, bound to its hosts, client id and secret: any other is a miss."""
 
     def __init__(self, settings: Settings) -> None:
-        name = digest(settings.client_id, settings.auth_url, settings.api_url)
+        name = short_digest(settings.client_id, settings.auth_url, settings.api_url)
         self.path = settings.cache_dir / f"token.{name}.json"
         secret = settings.client_secret.reveal() if settings.client_secret else ""
         self._owner = {
             "client_id": settings.client_id,
             "auth_url": settings.auth_url,
             "api_url": settings.api_url,
-            "secret": digest("fingerprint", settings.client_id, secret),
+            "secret": short_digest("fingerprint", settings.client_id, secret),
         }
 
     def read(self) -> Token | None:
@@ -112,7 +111,7 @@ class TokenFile:
         """One process at a time. Goes on without the lock where the folder takes no writing."""
         lock = FileLock(self.path.with_suffix(".lock"), timeout=LOCK_TIMEOUT_S, mode=0o600)
         try:
-            make_folder(self.path.parent)
+            make_private_folder(self.path.parent)
             lock.acquire()
         except (OSError, Timeout):
             pass  # the worst that can come of it is one token fetched twice

@@ -115,7 +115,7 @@ class Output:
 
     def refuse_table(self, names: Iterable[str]) -> None:
         """UsageError where the table's file is one of these in the folder, which the job writes."""
-        from copper_cli.write.files import find_clash
+        from copper_cli.files.names import find_clash
 
         if self.table and (name := find_clash(self.table, self.folder, names)) is not None:
             raise UsageError(

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from copper_cli.files.bundle import FolderBundle
+from copper_cli.files.names import check_name
+from copper_cli.files.whole import renew_whole
 from copper_cli.filling import Unfilled
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
@@ -30,14 +33,13 @@ from copper_cli.jobs.meter_series import (
     survey,
 )
 from copper_cli.jobs.outcome import Outcome, summarise
+from copper_cli.layouts import Layout
 from copper_cli.plan import plan_series
 from copper_cli.records import Meter
 from copper_cli.series import clip_series, sum_rows
 from copper_cli.table import Column, Table
-from copper_cli.write.bundle import FolderBundle
 from copper_cli.write.entries import read_names
-from copper_cli.write.files import check_name, renew_whole
-from copper_cli.write.layouts import Layout, render_series
+from copper_cli.write.layouts import render_series
 from copper_cli.write.manifest import MANIFEST_NAME, Folder, Question
 from copper_cli.write.tables import render_csv
 

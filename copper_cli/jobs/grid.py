@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from copper_cli.buckets import DAY_S
 from copper_cli.errors import CopperError, UsageError
+from copper_cli.files.names import safe_name, short_digest
 from copper_cli.filling import TO_COME_S
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
@@ -22,7 +23,6 @@ from copper_cli.plan import MAX_ROWS, whole_days
 from copper_cli.records import Gateway, GridSeries, Premise, Window
 from copper_cli.table import Column, Table
 from copper_cli.write.draft import GridDraft, discard_draft, draft_path
-from copper_cli.write.files import safe_name, short_digest
 from copper_cli.write.layouts import render_grid
 from copper_cli.write.manifest import Question
 
@@ -158,7 +158,7 @@ class _Answers:
         self._whose = [settings.api_url, settings.enterprise_id, *map(str, astuple(request))]
         # By name too: one gateway's download must not take the place of the fleet's.
         self._anew = output.recheck
-        self.path = draft_path(output.folder, f"grid.{short_digest(self._whose)}")
+        self.path = draft_path(output.folder, f"grid.{short_digest(*self._whose)}")
         self._context = context
         self._request = request
         self._sites = sites

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from copper_cli.errors import ZoneError
+from copper_cli.files.reasons import local_errors
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fetch import recall_rows
@@ -28,7 +29,6 @@ from copper_cli.records import Meter
 from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
 from copper_cli.write.draft import Draft
-from copper_cli.write.files import local_errors
 from copper_cli.write.layouts import render_series
 from copper_cli.write.manifest import Folder, Question
 from copper_cli.write.reread import read_series

@@ -10,19 +10,21 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CloudError, LocalError
+from copper_cli.files.names import safe_name
+from copper_cli.files.reasons import local_errors
 from copper_cli.filling import TO_COME_S, Unfilled
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.outcome import Cost, Outcome, State, created_later
 from copper_cli.known import renew_series
+from copper_cli.layouts import Layout
 from copper_cli.plan import SeriesPlan
 from copper_cli.records import AnySeries, LongSeries, Meter, Series, SeriesKind
 from copper_cli.series import Survey, survey_series
 from copper_cli.text import one_line
 from copper_cli.units import amount_unit
 from copper_cli.write.draft import Draft, draft_path
-from copper_cli.write.files import local_errors, safe_name
-from copper_cli.write.layouts import Layout, SeriesFile
+from copper_cli.write.layouts import SeriesFile
 from copper_cli.write.manifest import Question
 from copper_cli.write.reread import read_series
 

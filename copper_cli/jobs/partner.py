@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from copper_cli.files.bundle import write_bundle
+from copper_cli.files.names import check_name
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.health import report_health
 from copper_cli.jobs.listing import HYDRATE_TRIES, list_premises
 from copper_cli.table import Column, Table
-from copper_cli.write.bundle import write_bundle
-from copper_cli.write.files import check_name
 from copper_cli.write.tables import render_csv
 
 MOBILE_TAG = "has_mobile_app"

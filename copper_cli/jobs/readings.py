@@ -9,6 +9,7 @@ from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import ZoneError
+from copper_cli.files.names import safe_name
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.estimate import estimate_files, estimate_table
 from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
@@ -18,7 +19,6 @@ from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import whole_days
 from copper_cli.records import Meter, Reading, Window
 from copper_cli.table import Column, Table
-from copper_cli.write.files import safe_name
 from copper_cli.write.layouts import render_readings
 from copper_cli.write.manifest import Folder, Question
 

@@ -9,25 +9,15 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, cast
 
-# What a terminal acts upon or an eye is fooled by: C0, DEL, C1, line separators, direction
-# marks and overrides, byte order mark, and halves of surrogate pairs (not writable as UTF-8).
-_C0 = r"\x00-\x1f"
-_BEYOND_C0 = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ud800-\udfff"
-_HAZARDS = re.compile(f"[{_C0}{_BEYOND_C0}]")
-_HAZARDS_BUT_TAB = re.compile(r"[\x00-\x08\x0a-\x1f" + _BEYOND_C0 + "]")
-_HAZARDS_IN_JSON = re.compile(f"[{_BEYOND_C0}]")
+from copper_cli.text import BEYOND_C0
+
+_HAZARDS_BUT_TAB = re.compile(r"[\x00-\x08\x0a-\x1f" + BEYOND_C0 + "]")
+_HAZARDS_IN_JSON = re.compile(f"[{BEYOND_C0}]")
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _CHUNK_LINES = 4096
 _FORMULA_STARTS = frozenset("=+-@")
 _SKIPPED_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
-
-
-def clean(text: str) -> str:
-    r"""The text for a terminal: what could steer it is shown as `\x1b` or `\u202e`."""
-    if text.isprintable():
-        return text
-    return _HAZARDS.sub(lambda found: _escape(found[0]), text)
 
 
 def escape_json(text: str) -> str:
@@ -91,8 +81,3 @@ class _Echo:
 
     def write(self, line: str) -> str:
         return line
-
-
-def _escape(sign: str) -> str:
-    code = ord(sign)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from copper_cli.errors import LocalError
+from copper_cli.files.opening import open_plain
+from copper_cli.files.reasons import local_errors
 from copper_cli.filling import Gap, Unfilled, count_unfilled, is_due
 from copper_cli.records import Window
-from copper_cli.write.cells import clean
-from copper_cli.write.files import local_errors, open_plain
+from copper_cli.text import clean
 
 State = Literal["fetched", "to come", "late", "empty", "failed"]
 

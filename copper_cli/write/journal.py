@@ -10,7 +10,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from copper_cli.write.files import local_errors, open_own, own_opener, sync_folder
+from copper_cli.files.opening import open_own, own_opener
+from copper_cli.files.reasons import local_errors
+from copper_cli.files.whole import sync_folder
 
 
 class Journal:

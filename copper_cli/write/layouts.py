@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
-from typing import Any, Literal, get_args
+from typing import Any
 
+from copper_cli.layouts import Layout
 from copper_cli.records import AnySeries, GridSeries, Reading, Series, SeriesKind
 from copper_cli.units import amount_unit
 from copper_cli.write.cells import csv_lines, in_chunks
 from copper_cli.write.local_time import exact_texts, local_text, local_texts
-
-Layout = Literal["rows", "columns", "plain"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 ROWS_HEADER = (
     "record,meter_id,meter_type,uom,timezone,granularity,start,end,sum_energy,"
@@ -22,11 +20,12 @@ ROWS_HEADER = (
 )
 PLAIN_HEADER = "timestamp,energy,power\r\n"
 
-_PREFIXES: dict[SeriesKind, str] = {
+PREFIXES: dict[SeriesKind, str] = {
     "usage": "usage",
     "baseline-series": "baseline",
     "average-series": "average",
 }
+"""How the names of a kind's records and columns begin."""
 _CHUNK_ROWS = 4096
 _BASELINE_RESULTS = ("time", "energy", "power")
 
@@ -124,7 +123,7 @@ def _render_plain(file: SeriesFile) -> Iterator[str]:
 
 def _render_rows(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
     yield ROWS_HEADER
-    yield from _render_records(file, _PREFIXES[file.kind], file.series, raw_cells)
+    yield from _render_records(file, PREFIXES[file.kind], file.series, raw_cells)
     if file.baseline is not None:
         yield from _render_records(file, "baseline", file.baseline, raw_cells)
 
@@ -153,7 +152,7 @@ def _render_records(
 
 
 def _render_columns(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
-    prefix = _PREFIXES[file.kind]
+    prefix = PREFIXES[file.kind]
     is_usage = file.kind == "usage"
     names = [f"{prefix}_summary__{name}" for name in ("meter_id", "meter_type", "uom")]
     names.append(f"{prefix}_summary__{'sum_usage' if is_usage else 'sum_energy'}")

@@ -25,7 +25,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from copper_cli.errors import CopperError, LocalError
-from copper_cli.write.cells import clean
+from copper_cli.files.names import find_clash
+from copper_cli.files.opening import digest_file, open_own
+from copper_cli.files.reasons import local_errors
+from copper_cli.files.whole import make_folder, sync_folder, write_temporary
+from copper_cli.text import clean
 from copper_cli.write.entries import (
     FORMAT,
     VERSION,
@@ -38,15 +42,6 @@ from copper_cli.write.entries import (
     read_manifest,
     read_names,
     render_manifest,
-)
-from copper_cli.write.files import (
-    digest_file,
-    find_clash,
-    local_errors,
-    make_folder,
-    open_own,
-    sync_folder,
-    write_temporary,
 )
 from copper_cli.write.journal import Journal, read_journal
 
@@ -411,7 +406,7 @@ class Folder:
 
 def find_kept(path: Path) -> Path | None:
     """The file at the path where a folder of downloads keeps it: a book of it, or a listed one."""
-    from copper_cli.write.bundle import NOTE_NAME
+    from copper_cli.files.bundle import NOTE_NAME
     from copper_cli.write.draft import is_draft
 
     real = Path(os.path.realpath(path))

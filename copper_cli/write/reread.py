@@ -9,14 +9,10 @@ from itertools import islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from copper_cli.layouts import Layout
 from copper_cli.records import Series, SeriesKind
-from copper_cli.write.layouts import Layout
+from copper_cli.write.layouts import PREFIXES
 
-_PREFIXES: Mapping[SeriesKind, str] = {
-    "usage": "usage",
-    "baseline-series": "baseline",
-    "average-series": "average",
-}
 _PIECE_ROWS = 50_000
 
 
@@ -32,9 +28,9 @@ def read_series(path: Path, layout: Layout, kind: SeriesKind, timezone: str) -> 
         if layout == "plain":
             cells = _plain_cells(lines, places, ZoneInfo(timezone))
         elif layout == "rows":
-            cells = _rows_cells(lines, places, _PREFIXES[kind])
+            cells = _rows_cells(lines, places, PREFIXES[kind])
         else:
-            cells = _columns_cells(lines, places, _PREFIXES[kind])
+            cells = _columns_cells(lines, places, PREFIXES[kind])
         while piece := list(islice(cells, _PIECE_ROWS)):
             yield _collect(piece)
 

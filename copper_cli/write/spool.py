@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from copper_cli.write.files import local_errors, open_own
+from copper_cli.files.opening import open_own
+from copper_cli.files.reasons import local_errors
 
 Head = Mapping[str, Any]
 """What is known of an answer without reading it; any JSON object."""

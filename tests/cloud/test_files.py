@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from copper_cli.cloud.files import make_private, mend_folder, read_private, write_private
 from copper_cli.errors import LocalError
+from copper_cli.files.mending import mend_folder
+from copper_cli.files.private import make_private, read_private, write_private
 
 KINDS = ["token.1.json", "answers.1.sqlite", "quota.1.sqlite", "spans.json"]
 

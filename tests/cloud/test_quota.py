@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copper_cli.cloud import quota
-from copper_cli.cloud.files import digest
 from copper_cli.cloud.quota import Ledger, LedgerUnwritableError, open_ledger
 from copper_cli.config import Limit
 from copper_cli.errors import LocalError, UsageError
+from copper_cli.files.names import short_digest as digest
 
 from .mini_cloud import make_settings
 

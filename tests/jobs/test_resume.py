@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from copper_cli.cloud.client import CloudClient
+from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
@@ -66,15 +67,12 @@ def connect(cloud: Sandbox, clock: Now, tmp_path: Path) -> Iterator[Callable[[],
 
         def make() -> Context:
             counter = CallCounter()
-            session = stack.enter_context(
-                CloudSession(
-                    settings,
-                    clock=clock,
-                    on_event=lambda event: (
-                        counter.add() if not getattr(event, "from_cache", True) else None
-                    ),
-                )
-            )
+
+            def note(event: Event) -> None:
+                if isinstance(event, CallDone) and not event.from_cache:
+                    counter.add()
+
+            session = stack.enter_context(CloudSession(settings, clock=clock, on_event=note))
             client = CloudClient(session, settings.enterprise_id)
             return Context(
                 client=client,

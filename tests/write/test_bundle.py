@@ -6,7 +6,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from copper_cli.write.bundle import FolderBundle, write_bundle
+from copper_cli.files.bundle import FolderBundle, write_bundle
 
 NAMES = ["1/a.csv", "1/b.csv", "2/gone.csv"]
 

@@ -14,16 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from copper_cli.errors import CloudError, LocalError, UsageError
-from copper_cli.write import files
-from copper_cli.write.files import (
-    check_name,
-    digest_file,
-    make_folder,
-    renew_whole,
-    safe_name,
-    sync_folder,
-    write_whole,
-)
+from copper_cli.files import whole as files
+from copper_cli.files.names import check_name, safe_name
+from copper_cli.files.opening import digest_file
+from copper_cli.files.whole import make_folder, renew_whole, sync_folder, write_whole
 
 HELLO_SHA256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 

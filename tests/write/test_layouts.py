@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copper_cli.layouts import LAYOUTS
 from copper_cli.records import GridSeries, Reading, Series
 from copper_cli.write.layouts import (
-    LAYOUTS,
     SeriesFile,
     render_grid,
     render_readings,

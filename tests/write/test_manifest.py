@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from copper_cli.errors import CloudError, LocalError
+from copper_cli.files import whole as files
+from copper_cli.files.opening import digest_file
 from copper_cli.filling import Gap, Unfilled
 from copper_cli.records import Window
-from copper_cli.write import files, manifest
+from copper_cli.write import manifest
 from copper_cli.write.entries import entry_to_json, parse_entry, read_manifest
-from copper_cli.write.files import digest_file
 from copper_cli.write.manifest import Entry, Folder, Question
 
 QUESTION = Question("meter usage", "2020-12-22", "2021-01-12", "hour", None, "rows")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from copper_cli.errors import LocalError
-from copper_cli.write.bundle import FolderBundle, write_bundle
-from copper_cli.write.files import check_writable, digest_file, renew_whole, replace_whole
+from copper_cli.files.bundle import FolderBundle, write_bundle
+from copper_cli.files.opening import digest_file
+from copper_cli.files.whole import check_writable, renew_whole, replace_whole
 from copper_cli.write.journal import Journal, read_journal
 from copper_cli.write.manifest import Entry, Folder, Question
 from copper_cli.write.spool import Spool

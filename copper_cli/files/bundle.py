@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from copper_cli.errors import LocalError
-from copper_cli.write.files import local_errors, make_folder, open_own, replace_whole
+from copper_cli.files.opening import open_own
+from copper_cli.files.reasons import local_errors
+from copper_cli.files.whole import make_folder, replace_whole
 
 NOTE_NAME = ".bundle.stamp"
 _CHUNK_BYTES = 1 << 20

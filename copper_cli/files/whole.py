@@ -1,80 +1,25 @@
-"""Files that appear whole or not at all, and file names that no identifier can escape."""
+"""Files that appear whole or not at all: for people, and the program's own."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-import re
 import stat
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
-from copper_cli.errors import LocalError, UsageError
-from copper_cli.write.cells import clean
+from copper_cli.errors import LocalError
+from copper_cli.files.names import STDOUT_NAMES
+from copper_cli.files.opening import open_own
+from copper_cli.files.reasons import local_errors
 
-_NAME_BYTES = 200
-"""Longest name: every file system takes 255 bytes, and some tools add an ending of their own."""
-_DIGEST_DIGITS = 40
-_ODD_IN_HEAD = re.compile("[^A-Z0-9-]+")
-_ODD_IN_TAIL = re.compile("[^a-z0-9:-]+")
-_WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
-_TYPED_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
-_STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
-_REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "your disk quota is used up",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "the file system is read-only",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.EEXIST: "a part of the path is a file, not a folder",
-    errno.EISDIR: "it is a folder",
-    errno.ELOOP: "its links lead in a circle",
-    errno.EBADF: "it is closed",
-}
-
-
-def safe_name(identifier: str, suffix: str) -> str:
-    """A file name for any identifier: `07:57277300`, `.usage.csv` → `07_57277300.usage.csv`.
-
-    A colon becomes `_`; ASCII letters, digits and inner hyphens stay; everything else (also
-    `_`, `.` and `%`) is percent-encoded as UTF-8. Two identifiers never share a name, not even
-    where names differ by more than case: letters in unusual case (lower before the colon,
-    upper after it or without one) are encoded too. Names that Windows keeps for devices have
-    their first letter encoded, over-long ones end in a digest.
-    """
-    head, colon, tail = identifier.partition(":")
-    if not colon:
-        head, tail = "", head
-    body = _ODD_IN_HEAD.sub(_encode, head) + colon + _ODD_IN_TAIL.sub(_encode, tail)
-    if body.startswith("-"):
-        body = f"%2D{body[1:]}"
-    if body.endswith("-"):
-        body = f"{body[:-1]}%2D"
-    body = body.replace(":", "_")
-    if _WINDOWS_DEVICES.fullmatch(body):
-        body = f"%{ord(body[0]):02X}{body[1:]}"
-    if len(body) + len(suffix.encode()) > _NAME_BYTES:
-        digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()
-        kept = max(0, _NAME_BYTES - len(suffix.encode()) - _DIGEST_DIGITS - 2)
-        body = f"{body[:kept]}%~{digest[:_DIGEST_DIGITS]}"
-    return (body or "%") + suffix
-
-
-def check_name(name: str, what: str) -> None:
-    """UsageError where a name that was typed could not be one folder's or file's name."""
-    if not _TYPED_NAME.fullmatch(name) or _WINDOWS_DEVICES.fullmatch(name):
-        raise UsageError(
-            f"{what} {clean(repr(name))} cannot name a folder; use letters, digits, - and _."
-        )
+_O_BINARY: int = getattr(os, "O_BINARY", 0)
+_TEMPORARY_PREFIX = ".copper-file-"
 
 
 def write_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> str:
@@ -87,7 +32,7 @@ def write_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> str:
     are written straight. Raises LocalError; what `chunks` raises passes through. Either way no
     temporary file stays.
     """
-    if str(path) in _STDOUT_NAMES:
+    if str(path) in STDOUT_NAMES:
         return _write_stdout(chunks)
     if _is_stream(path):
         with local_errors(path):
@@ -110,7 +55,7 @@ def replace_whole(path: Path, chunks: Iterable[str | bytes] | bytes) -> None:
 
 def check_writable(path: Path) -> None:
     """LocalError where `write_whole` could not write now; nothing is left behind."""
-    if str(path) in _STDOUT_NAMES or _is_stream(path):
+    if str(path) in STDOUT_NAMES or _is_stream(path):
         return
     with local_errors(path):
         target = Path(os.path.realpath(path))
@@ -123,23 +68,6 @@ def check_writable(path: Path) -> None:
         probe = _temporary_name(folder, _TEMPORARY_PREFIX)
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         probe.unlink()
-
-
-def find_clash(path: Path, folder: Path, names: Iterable[str]) -> str | None:
-    """The one of the names in a folder that is the file at the path, however that is spelt.
-
-    Names that differ by case alone are taken to be one: on some disks they are.
-    """
-    root = _fold(os.path.realpath(folder)).rstrip(os.sep) + os.sep
-    real = _fold(os.path.realpath(path))
-    if str(path) in _STDOUT_NAMES or not real.startswith(root):
-        return None
-    wanted = real.removeprefix(root).replace(os.sep, "/")
-    return next((name for name in names if _fold(name) == wanted), None)
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def renew_whole(path: Path, text: str) -> None:
@@ -227,73 +155,6 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def short_digest(parts: Iterable[str]) -> str:
-    """16 hex digits that stand for the parts in a file name."""
-    whole = "\n".join(parts).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(whole).hexdigest()[:16]
-
-
-def digest_file(path: Path) -> str:
-    """The SHA-256 of a file in hex, also of one that is linked to. Raises OSError."""
-    with open_plain(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def open_plain(path: Path) -> BufferedReader:
-    """A file to be read, also one that is linked to.
-
-    OSError for a pipe or device, which might hang for ever.
-    """
-    return open(path, "rb", opener=_open_plain)
-
-
-def open_own(path: Path, mode: Literal["rb", "r+b", "wb"] = "rb") -> BinaryIO:
-    """One of the program's own books: no link is followed.
-
-    What is no plain file was put there by somebody else: OSError to read it; where a new file is
-    to be made it gives way, and what it leads to stays as it was.
-    """
-    return open(path, mode, opener=own_opener)
-
-
-def own_opener(path: str, flags: int) -> int:
-    """`open_own` for `open(…, opener=own_opener)`."""
-    if flags & os.O_CREAT:
-        with suppress(FileNotFoundError):
-            mode = os.lstat(path).st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                os.unlink(path)  # noqa: PTH108 - open gives text
-    return _open_plain(path, flags | _O_NOFOLLOW)
-
-
-def _open_plain(path: str, flags: int) -> int:
-    handle = os.open(path, flags | _O_NONBLOCK, 0o666)
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return handle
-    os.close(handle)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    raise OSError(errno.EINVAL, "it is no plain file")
-
-
-@contextmanager
-def local_errors(path: Path, verb: str = "written") -> Iterator[None]:
-    """Turns an OSError into a LocalError of one line that names the path and the reason."""
-    try:
-        yield
-    except OSError as error:
-        number = error.errno or 0
-        reason = _REASONS.get(number) or (error.strerror or str(error)).lower()
-        raise LocalError(f"{clean(str(path))} cannot be {verb}: {clean(reason)}.") from error
-
-
-_O_BINARY: int = getattr(os, "O_BINARY", 0)
-_O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
-_O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
-_TEMPORARY_PREFIX = ".copper-file-"
-
-
 def _temporary_name(folder: Path, prefix: str) -> Path:
     return folder / f"{prefix}{os.urandom(8).hex()}.tmp"
 
@@ -303,11 +164,6 @@ def _is_stream(path: Path) -> bool:
     with local_errors(path):
         is_other = path.exists() and not path.is_file() and not path.is_dir()
     return is_other or path.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
-
-
-def _encode(found: re.Match[str]) -> str:
-    """Signs of an identifier that no file name has, percent-encoded."""
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
 
 
 def _existing_mode(path: Path, *, follow: bool) -> int | None:
