@@ -42,6 +42,8 @@ class Gap:
     count: int
     """How many; their ends lie evenly in between. 0: a span without buckets (readings), of which
     nobody knows how much is to be had."""
+    told: bool = True
+    """They count among what a person is told of; else they are only asked for again."""
 
     def count_after(self, instant_s: float) -> int:
         """How many of them end later than an instant."""
@@ -91,6 +93,8 @@ def count_unfilled(gaps: Iterable[Gap], now_s: float) -> Unfilled:
     """The buckets of these gaps by what they are called now."""
     to_come = late = missing = 0
     for gap in gaps:
+        if not gap.told:
+            continue
         young, not_old = gap.count_after(now_s - TO_COME_S), gap.count_after(now_s - FINAL_S)
         to_come += young
         late += not_old - young

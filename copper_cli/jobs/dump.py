@@ -249,7 +249,7 @@ def _day_file(
         ),
         judge=lambda got: judge_series(context, _slice(got, day)),
         timezone=planned.zone.key,
-        renew=lambda path, got: renew_file(asked, path, _slice(got, day)),
+        renew=lambda path, before, got: renew_file(asked, path, before, _slice(got, day)),
     )
     return _DayFile(one.day, meter, part)
 

@@ -45,9 +45,9 @@ class Part:
     """Says whether it is empty, how many rows it has, what is unfilled."""
     timezone: str | None = None
     """IANA name of the zone whose days the file holds; None where it does not matter."""
-    renew: Callable[[Path, Any], Any] | None = None
-    """Puts what was fetched over the file that answered the question before; None: it replaces
-    it."""
+    renew: Callable[[Path, Entry, Any], Any] | None = None
+    """Puts what was fetched over the file that answered the question before, and its entry: nothing
+    replaces a value. None: what was fetched replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ def judge_part(
     entry = folder.state_of(part.name)
     if entry is None or not is_answered(verdict):
         return verdict, None
-    is_open = entry.is_due(context.now()) or (output.recheck and not entry.is_whole())
+    is_open = entry.is_due(context.now()) or (output.recheck and not entry.whole)
     return verdict, None if is_open else entry
 
 
@@ -332,15 +332,10 @@ def _finish(
         return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
     got, has_file = fetched.got, _has_file(folder, part)
     if part.renew is not None and has_file and is_same_zone(folder, part):
-        got = part.renew(folder.path / part.name, got)
+        before = folder.state_of(part.name)
+        assert before is not None
+        got = part.renew(folder.path / part.name, before, got)
     outcome = part.judge(got)
-    before = folder.state_of(part.name)
-    if part.renew is None and has_file and before and outcome.rows < before.rows:
-        context.progress.say(
-            f"{job.subject}: the cloud now has {outcome.rows} of {before.rows} rows; {part.name} "
-            "stays as it is."
-        )
-        return _kept(context, job.subject, part, before)
     entry = replace(entry, **_account(outcome, part, context.now()), calls=fetched.calls)
     entry = replace(entry, asked_utc=fetched.asked_utc.replace(microsecond=0))
     outcome = replace(outcome, unfilled=entry.unfilled)
@@ -377,6 +372,7 @@ def _account(outcome: Outcome, part: Part, now_s: float) -> dict[str, Any]:
         "rows": outcome.rows,
         "unfilled": counted + outcome.unfilled,
         "gaps": tuple(open_gaps(outcome.gaps, now_s)),
+        "whole": not outcome.gaps and outcome.unfilled == Unfilled(),
         "facts": {name: value for name, value in facts.items() if value is not None},
     }
 

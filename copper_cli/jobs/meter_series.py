@@ -25,7 +25,7 @@ from copper_cli.text import one_line
 from copper_cli.units import amount_unit
 from copper_cli.write.draft import Draft, draft_path
 from copper_cli.write.layouts import SeriesFile
-from copper_cli.write.manifest import Question
+from copper_cli.write.manifest import Entry, Question
 from copper_cli.write.reread import read_series
 
 
@@ -203,7 +203,7 @@ def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
     )
 
 
-def renew_file(request: SeriesRequest, path: Path, got: MeterSeries) -> MeterSeries:
+def renew_file(request: SeriesRequest, path: Path, before: Entry, got: MeterSeries) -> MeterSeries:
     """What was fetched over what the file at a path holds: nothing never replaces a value.
 
     Raises LocalError.

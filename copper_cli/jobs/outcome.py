@@ -32,7 +32,8 @@ class Outcome:
     gaps: Sequence[Gap] = ()
     """Its buckets without an amount, as the cloud has just answered."""
     unfilled: Unfilled = field(default_factory=Unfilled)
-    """How many they are, by what they are called now."""
+    """How many they are, by what they are called now; of an answer: those beyond the gaps, such as
+    rows that could not be read."""
     changed: int = 0
     """Rows that hold other values than the file before."""
     sum_energy: float | None = None

@@ -92,6 +92,8 @@ class Entry:
     """Buckets without an amount by what they were called when last asked for."""
     gaps: Sequence[Gap] = ()
     """Where those lie that the cloud may still fill."""
+    whole: bool = False
+    """Nothing of it is null, absent or empty; False where nobody knows."""
     asked_utc: datetime | None = None
     """When the cloud was last asked for it; None where nobody knows, or it never was."""
     windows: Sequence[Window] = ()
@@ -119,11 +121,6 @@ class Entry:
             # Of an older version: an `empty` was believed without evidence.
             return self.state == "empty" or is_due(self.gaps, None, now_s)
         return is_due(self.gaps, self.asked_utc.timestamp(), now_s)
-
-    def is_whole(self) -> bool:
-        """True where nothing is null, absent or empty, as far as was told."""
-        is_filled = self.unfilled == Unfilled() and not self.gaps
-        return self.state == "fetched" and is_filled and self.asked_utc is not None
 
 
 def render_manifest(entries: Mapping[str, Entry]) -> str:
@@ -208,8 +205,10 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "missing": entry.unfilled.missing,
         "gaps": [
             [_instant_text(_utc(gap.after_s)), _instant_text(_utc(gap.until_s)), gap.count]
+            + ([] if gap.told else [False])
             for gap in entry.gaps
         ],
+        "whole": entry.whole,
         "asked_utc": _instant_text(entry.asked_utc) if entry.asked_utc else None,
         "windows": [
             [_instant_text(window.start_utc), _instant_text(window.end_utc)]
@@ -250,6 +249,7 @@ class EntryReader:
             rows=_take(found, "rows", int),
             unfilled=_parse_unfilled(found),
             gaps=_parse_gaps(found),
+            whole=_take(found, "whole", bool) if "whole" in found else False,
             asked_utc=_parse_instant(asked) if asked else None,
             windows=self._spans(found["windows"]),
             sha256=_take(found, "sha256", str, type(None)),
@@ -293,9 +293,9 @@ def _parse_gaps(found: Any) -> tuple[Gap, ...]:
     return (Gap(first_s - 1, first_s, max(1, _take(found, "to_come", int))),)
 
 
-def _parse_gap(after: Any, until: Any, count: Any) -> Gap:
-    gap = Gap(_parse_seconds(after), _parse_seconds(until), count)
-    if type(count) is not int or count < 0 or gap.until_s <= gap.after_s:
+def _parse_gap(after: Any, until: Any, count: Any, told: Any = True) -> Gap:
+    gap = Gap(_parse_seconds(after), _parse_seconds(until), count, told)
+    if type(count) is not int or type(told) is not bool or count < 0 or gap.until_s <= gap.after_s:
         raise ValueError(gap)
     return gap
 

@@ -239,6 +239,7 @@ class Folder:
                     rows=before.rows,
                     unfilled=before.unfilled,
                     gaps=before.gaps,
+                    whole=before.whole,
                     asked_utc=before.asked_utc,
                 )
             elif before is not None and path.exists():
