@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s, count_buckets
+from copper_cli.buckets import BUCKET_S, DAY_S, Grid, count_buckets
 
 TO_COME_S = 2 * DAY_S
 """Younger than this and without an amount: to come."""
@@ -28,7 +28,8 @@ be kept for good."""
 ASK_AGES_S = tuple(days * DAY_S for days in (1, 2, 4, 8, 16, 30))
 """Ages at which what is late is asked for again."""
 
-_MOST_GAPS = 500
+_MOST_GAPS = 64
+"""Of one file: a manifest of ten thousand files must stay readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def may_change(gaps: Iterable[Gap], now_s: float) -> bool:
 def is_due(gaps: Iterable[Gap], asked_s: float | None, now_s: float) -> bool:
     """True where one of them should be asked for again, had it been asked for last at `asked_s`.
 
-    None: nobody knows when; then each that is over is due.
+    None: nobody knows when; then each that is over and may still be filled is due.
     """
     return any(_is_due(gap, asked_s, now_s) for gap in gaps)
 
@@ -130,7 +131,7 @@ def _is_due(gap: Gap, asked_s: float | None, now_s: float) -> bool:
             return True
         gap = Gap(gap.until_s - 1, gap.until_s, 1)
     if asked_s is None:
-        return gap.count_after(now_s) < gap.count
+        return _ends_between(gap, now_s - FINAL_S, now_s)
     if _ends_between(gap, now_s - TO_COME_S, now_s):
         return True
     return any(_ends_between(gap, asked_s - age_s, now_s - age_s) for age_s in ASK_AGES_S)
@@ -153,7 +154,8 @@ def open_gaps(gaps: Sequence[Gap], now_s: float) -> list[Gap]:
 
 
 def _join(gaps: Sequence[Gap]) -> Gap:
-    return Gap(gaps[0].after_s, gaps[-1].until_s, sum(gap.count for gap in gaps))
+    told = any(gap.told for gap in gaps)
+    return Gap(gaps[0].after_s, gaps[-1].until_s, sum(gap.count for gap in gaps), told)
 
 
 class GapFinder:
@@ -163,17 +165,17 @@ class GapFinder:
     for nothing.
     """
 
-    def __init__(self, start_s: int, granularity: str) -> None:
+    def __init__(self, grid: Grid, start_s: int) -> None:
         self.gaps: list[Gap] = []
-        self._granularity = granularity
-        self._step = BUCKET_S.get(granularity)
+        self._grid = grid
+        self._step = BUCKET_S.get(grid.granularity)
         self._last_s = start_s
 
     def feed(self, times_s: Sequence[int], energy: Sequence[float | None]) -> None:
         """Rows in order: bucket ends, and amounts or None."""
         if self._is_whole(times_s, energy):
             self._take(times_s[0])
-            self._take(times_s[-1], gapless=True)
+            self._last_s = max(self._last_s, times_s[-1])
             return
         for time_s, amount in zip(times_s, energy, strict=True):
             if amount is not None:
@@ -181,10 +183,9 @@ class GapFinder:
 
     def end(self, end_s: int) -> list[Gap]:
         """All gaps up to the end of the last bucket."""
-        count = count_buckets(end_s - self._last_s, self._granularity)
-        if count > 0:
-            self.gaps.append(Gap(self._last_s, end_s, count))
-        self._last_s = max(self._last_s, end_s)
+        if end_s > self._last_s:
+            self._note(end_s, self._count(end_s))
+            self._last_s = end_s
         return self.gaps
 
     def _is_whole(self, times_s: Sequence[int], energy: Sequence[float | None]) -> bool:
@@ -193,19 +194,34 @@ class GapFinder:
             return False
         return times_s[-1] - times_s[0] == (len(times_s) - 1) * self._step
 
-    def _take(self, time_s: int, *, gapless: bool = False) -> None:
+    def _take(self, time_s: int) -> None:
         """A row with an amount."""
         if time_s <= self._last_s:
             return
-        count = 0 if gapless else count_buckets(time_s - self._last_s, self._granularity) - 1
+        count = self._count(time_s) - 1
         if count > 0:
-            before_s = (time_s - self._last_s) // (count + 1)
-            self.gaps.append(Gap(self._last_s, time_s - before_s, count))
+            self._note(self._grid.floor(time_s - 1), count)
         self._last_s = time_s
 
+    def _count(self, until_s: int) -> int:
+        """Buckets from the last row on. Clouds may send rows beside the grid: by their distance."""
+        if self._grid.holds(self._last_s) and self._grid.holds(until_s):
+            return self._grid.count(self._last_s, until_s)
+        return count_buckets(until_s - self._last_s, self._grid.granularity)
 
-def first_bucket_s(start_s: int, created_utc_s: float | None, granularity: str) -> int:
-    """From where on buckets are looked for: not before a meter had been there for a whole one."""
-    if created_utc_s is None:
-        return start_s
-    return max(start_s, math.floor(created_utc_s) + bucket_s(granularity))
+    def _note(self, until_s: int, count: int) -> None:
+        if count > 0:
+            self.gaps.append(Gap(self._last_s, max(until_s, self._last_s + 1), count))
+
+
+def may_still_change(
+    times_s: Sequence[int],
+    energy: Sequence[float | None],
+    span: tuple[int, int],
+    granularity: str,
+    now_s: float,
+) -> bool:
+    """True where the cloud may still fill a bucket of an answer to one question, from and until."""
+    finder = GapFinder(Grid(span, granularity), span[0])
+    finder.feed(times_s, energy)
+    return may_change(finder.end(span[1]), now_s)

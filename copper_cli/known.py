@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from copper_cli.records import AnySeries, LongSeries, Series
 from copper_cli.series import EMPTY, clip_series, merge_series
@@ -73,25 +74,49 @@ def _renew(series: AnySeries, read_known: ReadKnown) -> Iterator[tuple[Series, i
 
 
 def _put_over(new: Series, old: Series) -> tuple[Series, int, int]:
-    places = {time_s: place for place, time_s in enumerate(old.times_s)}
-    changed, met = 0, 0
-    for index, time_s in enumerate(new.times_s):
-        place = places.get(time_s)
-        if place is None or new.energy[index] is None:
+    """One walk along both: old rows stand where the new ones have no amount."""
+    changed = kept = at = 0
+    rows: list[tuple[Any, ...]] = []
+    mine = _rows_of(new)
+    for theirs in _rows_of(old):
+        while at < len(mine) and mine[at][0] < theirs[0]:
+            rows.append(mine[at])
+            at += 1
+        if at == len(mine) or mine[at][0] > theirs[0]:
+            rows.append(theirs)
+            kept += 1
             continue
-        met += 1
-        changed += _differ(new, index, old, place)
-    kept = len(old.times_s) - met
-    return (merge_series([new, old]) if kept else new), changed, kept
-
-
-def _differ(new: Series, index: int, old: Series, place: int) -> bool:
-    pairs = (
-        (new.energy[index], old.energy[place]),
-        (new.power[index], old.power[place]),
-        (new.value[index], old.value[place]),
-        (new.actual[index], old.actual[place]),
+        if mine[at][1] is None:
+            rows.append(_fill(mine[at], theirs))
+            kept += 1
+        else:
+            rows.append(mine[at])
+            changed += _differ(mine[at], theirs)
+        at += 1
+    if not kept:
+        return new, changed, 0
+    rows += mine[at:]
+    times, energy, power, value, actual = zip(*rows, strict=True)
+    return (
+        Series(times, energy, power, value, actual, new.sum_energy, new.meter_type),
+        changed,
+        kept,
     )
+
+
+def _rows_of(series: Series) -> list[tuple[Any, ...]]:
+    columns = series.times_s, series.energy, series.power, series.value, series.actual
+    return list(zip(*columns, strict=True))
+
+
+def _fill(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The old amount and power, which belong together; registers as far as they are known now."""
+    registers = (b if a is None else a for a, b in zip(mine[3:], theirs[3:], strict=True))
+    return (*theirs[:3], *registers)
+
+
+def _differ(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
+    pairs = zip(mine, theirs, strict=True)
     return any(a is not None and b is not None and a != b for a, b in pairs)
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from copper_cli.buckets import BUCKET_S, DAY_S
+from copper_cli.buckets import BUCKET_S, DAY_S, Grid
 from copper_cli.records import Window
 
 MAX_ROWS = 100_000
@@ -50,6 +50,12 @@ class SeriesPlan:
     """First instant of the whole."""
     end_s: int
     """Last instant of the whole; its own row is wanted."""
+
+    def grid(self) -> Grid:
+        """Where its buckets end."""
+        edges = {self.start_s, *(int(window.end_utc.timestamp()) for window in self.windows)}
+        odd = [cut.previous_s for cut in self.cuts]
+        return Grid(tuple(sorted(edges.union(odd))), self.granularity, tuple(odd))
 
 
 def local_midnight(day: date, zone: ZoneInfo) -> datetime:

@@ -9,7 +9,7 @@ from itertools import islice
 from math import fsum
 
 from copper_cli.buckets import BUCKET_S, MEAN_MONTH_S
-from copper_cli.filling import Gap, GapFinder, first_bucket_s
+from copper_cli.filling import FINAL_S, Gap, GapFinder
 from copper_cli.plan import Cut, SeriesPlan
 from copper_cli.records import AnySeries, Kept, LongSeries, Series, Window
 
@@ -195,24 +195,49 @@ class Survey:
     """Any row says anything."""
     gaps: Sequence[Gap] = ()
     """Buckets of the span without an amount, null or absent."""
+    first_s: int | None = None
+    """End of the bucket in which the meter was created, where that lies inside."""
     sum_rows: float = 0.0
     """The amounts of the span that are known, added up."""
+    sum_gross: float = 0.0
+    """The same without their signs."""
     sum_cloud: float | None = None
     """The cloud's own sum."""
 
     def disagrees(self) -> bool:
         """True where the cloud's sum is not that of the rows.
 
-        Rows are rounded, and clouds take the sum from the registers: a hundredth is let pass.
+        Rows are rounded, and clouds take the sum from registers of two decimals: a hundredth of
+        what moved is let pass, and the step of a register.
         """
         if self.sum_cloud is None or not self.has_values:
             return False
-        slack = self.rows * 0.00005 + 0.01 * max(abs(self.sum_cloud), abs(self.sum_rows))
+        slack = self.rows * 0.00005 + _REGISTER_STEP + 0.01 * self.sum_gross
         return abs(self.sum_cloud - self.sum_rows) > slack + 1e-9
 
     def falls_short(self) -> bool:
-        """True where no bucket is seen to be unfilled, and yet the cloud's sum is of more."""
-        return self.disagrees() and not self.gaps and abs(self.sum_rows) < abs(self.sum_cloud or 0)
+        """True where no bucket is seen to be unfilled, and yet the rows lack much of the sum."""
+        if self.gaps or not self.disagrees() or self.sum_gross > abs(self.sum_rows) + 1e-9:
+            return False
+        lack = abs(self.sum_cloud or 0) - abs(self.sum_rows)
+        return lack > max(0.1 * abs(self.sum_cloud or 0), 10 * _REGISTER_STEP)
+
+    def gaps_at(self, now_s: float) -> list[Gap]:
+        """The gaps as they count now.
+
+        The bucket in which a meter was created is waited for like others; that it never got an
+        amount is no loss, since the meter was not there for all of it.
+        """
+        if not self.gaps or self.first_s is None or self.gaps[0].until_s < self.first_s:
+            return list(self.gaps)
+        head, *rest = self.gaps
+        if head.after_s >= self.first_s:
+            return list(self.gaps)
+        is_final = self.first_s <= now_s - FINAL_S
+        found = [Gap(head.after_s, self.first_s, 1, told=not is_final)]
+        if head.count > 1:
+            found.append(Gap(self.first_s, head.until_s, head.count - 1))
+        return [*found, *rest]
 
 
 def survey_series(
@@ -220,17 +245,22 @@ def survey_series(
 ) -> Survey:
     """What of a plan's buckets is there; none are looked for from before a meter was created."""
     found = Survey(sum_cloud=series.sum_energy)
-    start_s = first_bucket_s(plan.start_s, created_utc_s, plan.granularity)
-    finder = GapFinder(start_s, plan.granularity)
-    parts = []
+    grid, start_s = plan.grid(), plan.start_s
+    if created_utc_s is not None and created_utc_s > start_s:
+        start_s = grid.floor(created_utc_s)
+        found.first_s = grid.after(start_s)
+    finder = GapFinder(grid, start_s)
+    net, gross = [], []
     for piece in series.pieces():
         finder.feed(piece.times_s, piece.energy)
         first = bisect_right(piece.times_s, plan.start_s)
-        parts.append(fsum(e for e in islice(piece.energy, first, None) if e is not None))
+        amounts = [e for e in islice(piece.energy, first, None) if e is not None]
+        net.append(fsum(amounts))
+        gross.append(fsum(map(abs, amounts)))
         found.rows += len(piece.times_s)
         found.has_values = found.has_values or has_values(piece)
     found.gaps = finder.end(plan.end_s)
-    found.sum_rows = fsum(parts)
+    found.sum_rows, found.sum_gross = fsum(net), fsum(gross)
     return found
 
 

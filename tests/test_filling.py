@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copper_cli.buckets import Grid
 from copper_cli.filling import (
     ASK_AGES_S,
     Gap,
@@ -97,8 +98,9 @@ def test_due_by_brute_force(count, ended_h, asked_h):
 
 def test_without_an_instant_what_is_over_is_due():
     """Of a manifest that does not say when it was asked."""
-    assert is_due([day_ago(100)], None, NOW)
+    assert is_due([day_ago(29)], None, NOW)
     assert not is_due([day_ago(-1)], None, NOW)
+    assert not is_due([day_ago(31)], None, NOW)  # the cloud is believed not to have it
 
 
 def test_a_gap_older_than_thirty_days_changes_no_more():
@@ -110,14 +112,14 @@ def test_a_gap_older_than_thirty_days_changes_no_more():
 
 def test_open_gaps_are_bounded():
     """Their number stays, their places blur."""
-    many = [Gap(NOW - n * 2 * H - H, NOW - n * 2 * H, 1) for n in range(350, 0, -1)]
-    assert open_gaps(many, NOW) == many[-len(open_gaps(many, NOW)) :]
+    some = [Gap(NOW - n * 2 * H - H, NOW - n * 2 * H, 1) for n in range(60, 0, -1)]
+    assert open_gaps(some, NOW) == some
     more = [Gap(NOW - n * 60 - 30, NOW - n * 60, 1) for n in range(20_000, 0, -1)]
     found = open_gaps(more, NOW)
-    assert len(found) <= 500
+    assert len(found) <= 64
     assert sum(gap.count for gap in found) == 20_000
     counted = count_unfilled(found, NOW)
-    assert counted.to_come == pytest.approx(2880, abs=40)  # as many as are put together
+    assert counted.to_come == pytest.approx(2880, abs=400)  # as many as are put together
     assert counted.late == 20_000 - counted.to_come
 
 
@@ -135,6 +137,6 @@ def test_spans_without_buckets():
 
 def test_a_finder_skips_what_lies_before_its_start():
     """Rows up to there count for nothing."""
-    finder = GapFinder(10 * H, "hour")
+    finder = GapFinder(Grid((8 * H, 12 * H), "hour"), 10 * H)
     finder.feed([8 * H, 9 * H, 10 * H, 11 * H], [None, 1.0, None, 1.0])
     assert finder.end(12 * H) == [Gap(11 * H, 12 * H, 1)]

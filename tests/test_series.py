@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -185,34 +186,84 @@ def test_buckets_without_an_amount_are_found():
 
 
 def test_nothing_is_missing_from_before_a_meter():
-    """Nor is the bucket in which it was created: it may have been there for a minute of it."""
+    """The bucket in which it was created is waited for; in the end it is no loss, since the meter
+    may have been there for a minute of it."""
     created_s = HOURS.start_s + 10 * H + 60
     series = hours(*[...] * 12, *[1.0] * 13)
     assert gaps_of(series) == [(0, 11, 11)]
-    assert gaps_of(series, created_utc_s=created_s) == []
+    assert gaps_of(series, created_utc_s=created_s) == [(10, 11, 1)]
+    found = survey_series(series, HOURS, created_s)
+    young, old = HOURS.end_s, HOURS.end_s + 40 * 24 * H
+    assert [gap.told for gap in found.gaps_at(young)] == [True]
+    assert [gap.told for gap in found.gaps_at(old)] == [False]
+    found = survey_series(hours(*[...] * 14, *[1.0] * 11), HOURS, created_s)
+    assert [(gap.count, gap.told) for gap in found.gaps_at(old)] == [(1, False), (2, True)]
+    whole = hours(*[...] * 11, *[1.0] * 14)
+    assert survey_series(whole, HOURS, created_s).gaps_at(old) == []
 
 
-def test_odd_buckets_are_no_gaps():
-    """The day of 23 hours and that of 25, and the bihours in them; months of any length."""
-    for start, end in (
-        (date(2022, 3, 12), date(2022, 3, 15)),
-        (date(2021, 11, 6), date(2021, 11, 9)),
-    ):
-        for granularity in ("day", "bihour"):
-            plan = plan_series(start, end, DENVER, granularity)
-            step = 86400 if granularity == "day" else 7200
-            ends = {plan.end_s, *(cut.at_s for cut in plan.cuts)}
-            at_s = plan.start_s
-            for window in plan.windows:
-                until_s = int(window.end_utc.timestamp())
-                ends |= set(range(at_s, until_s - step // 2 - 1, step))
-                at_s = until_s
-            assert survey_series(make([(t, 1.0) for t in sorted(ends)]), plan).gaps == []
-    plan = plan_series(date(2021, 1, 1), date(2022, 1, 1), DENVER, "month")
-    months = [at(f"2021-{m:02}-01T07:00:00") for m in range(1, 13)] + [at("2022-01-01T07:00:00")]
-    assert survey_series(make([(t, 1.0) for t in months]), plan).gaps == []
-    (gap,) = survey_series(make([(t, 1.0) for t in months if t != months[2]]), plan).gaps
-    assert gap.count == 1
+@pytest.mark.parametrize("granularity", ["day", "month"])
+def test_a_long_bucket_of_a_young_meter_is_waited_for(granularity):
+    """Created on the only day, or in the only month, that is asked for."""
+    end = date(2021, 5, 2) if granularity == "day" else date(2021, 6, 1)
+    plan = plan_series(date(2021, 5, 1), end, DENVER, granularity)
+    created_s = at("2021-05-01T20:00:00")
+    (gap,) = survey_series(EMPTY, plan, created_s).gaps_at(plan.end_s)
+    assert (gap.until_s, gap.count, gap.told) == (plan.end_s, 1, True)
+
+
+SPRING = (date(2022, 3, 12), date(2022, 3, 15), DENVER)
+AUTUMN = (date(2021, 11, 6), date(2021, 11, 9), DENVER)
+LORD_HOWE = ZoneInfo("Australia/Lord_Howe")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "zone", "granularity"),
+    [
+        (*SPRING, "day"),
+        (*SPRING, "bihour"),
+        (*SPRING, "hour"),
+        (*AUTUMN, "day"),
+        (*AUTUMN, "bihour"),
+        (date(2021, 4, 3), date(2021, 4, 6), LORD_HOWE, "hour"),
+        (date(2021, 4, 3), date(2021, 4, 6), LORD_HOWE, "bihour"),
+        (date(2021, 10, 2), date(2021, 10, 5), LORD_HOWE, "hour"),
+        (date(2021, 1, 1), date(2022, 1, 1), DENVER, "month"),
+        (date(2021, 1, 1), date(2022, 1, 1), ZoneInfo("Asia/Tokyo"), "month"),
+    ],
+)
+def test_every_bucket_counts_and_none_besides(start, end, zone, granularity):
+    """Of odd length or not, one that is left out is a gap of one, and the whole is without."""
+    plan = plan_series(start, end, zone, granularity)
+    ends = bucket_ends(plan, zone)
+    whole = make([(t, 1.0) for t in ends])
+    assert survey_series(whole, plan).gaps == []
+    for left_out in ends[1:]:
+        rows = [(t, 1.0) for t in ends if t != left_out]
+        (gap,) = survey_series(make(rows), plan).gaps
+        assert (gap.until_s, gap.count) == (left_out, 1)
+        nulls = [(t, None if t == left_out else 1.0) for t in ends]
+        assert survey_series(make(nulls), plan).gaps == [gap]
+    (gap,) = survey_series(EMPTY, plan).gaps
+    assert gap.count == len(ends) - 1
+
+
+def bucket_ends(plan, zone):
+    """By the calendar: each local midnight (for months each first), and whole steps in between."""
+    midnights = [int(plan.windows[0].start_utc.timestamp())]
+    day = plan.windows[0].start_utc.astimezone(zone).date()
+    while midnights[-1] < plan.end_s:
+        day = date.fromordinal(day.toordinal() + 1)
+        if plan.granularity != "month" or day.day == 1:
+            midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+            midnights.append(int(midnight.timestamp()))
+    step = {"hour": 3600, "bihour": 7200}.get(plan.granularity)
+    if step is None:
+        return midnights
+    found = {midnights[-1]}
+    for before, after in pairwise(midnights):
+        found |= set(range(before, after, step))
+    return sorted(found)
 
 
 def test_a_sum_that_is_not_that_of_the_rows_is_seen():
@@ -222,7 +273,7 @@ def test_a_sum_that_is_not_that_of_the_rows_is_seen():
     assert (short.sum_rows, short.disagrees(), short.falls_short()) == (18.0, True, True)
     over = survey_series(make(rows, 12.0), HOURS)
     assert (over.disagrees(), over.falls_short()) == (True, False)
-    for total in (18.0, 18.17, 17.83, None):
+    for total in (18.0, 18.18, 17.82, None):
         assert not survey_series(make(rows, total), HOURS).disagrees()
     holes = survey_series(make(rows[:13], 18.0), HOURS)
     assert (holes.disagrees(), holes.falls_short()) == (True, False)

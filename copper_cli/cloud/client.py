@@ -21,7 +21,7 @@ from copper_cli.cloud.worth import (
     hold_series,
 )
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
-from copper_cli.filling import TO_COME_S, GapFinder, may_change, span_gaps
+from copper_cli.filling import TO_COME_S, may_still_change, span_gaps
 from copper_cli.records import (
     Aggregate,
     BulkReading,
@@ -162,12 +162,11 @@ class CloudClient:
             return held.series
 
         def is_settled(series: Series) -> bool:
-            finder = GapFinder(int(window.start_utc.timestamp()), granularity)
-            finder.feed(series.times_s, series.energy)
-            gaps = finder.end(int(window.end_utc.timestamp()))
             if series.sum_energy and not has_amounts(series):
                 return False  # a doubt that only the whole range can settle
-            return not may_change(gaps, self._session.clock.now())
+            span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
+            now_s = self._session.clock.now()
+            return not may_still_change(series.times_s, series.energy, span, granularity, now_s)
 
         return self._session.get_json(
             *self._series_question(meter_id, kind, window, granularity),

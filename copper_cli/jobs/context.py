@@ -66,6 +66,26 @@ class CallCounter:
         return getattr(self._local, "calls", 0)
 
 
+class DataEnds:
+    """Up to where the cloud was seen to have data in this run, by granularity.
+
+    Some clouds leave out what they have not got yet, and an answer that ends early may also have
+    been cut short. Where one was asked to its end, others that end no earlier need not be: what is
+    missing at their ends is to come.
+    """
+
+    def __init__(self) -> None:
+        self._earliest_s: dict[str, int] = {}
+
+    def note(self, granularity: str, last_s: int) -> None:
+        """A call for what comes after this row brought nothing."""
+        self._earliest_s[granularity] = min(last_s, self._earliest_s.get(granularity, last_s))
+
+    def reach(self, granularity: str, last_s: int) -> bool:
+        """True where an answer that ends with this row ends no earlier than one without more."""
+        return last_s >= self._earliest_s.get(granularity, last_s + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The cloud, the clock and the watcher of one run."""
@@ -86,6 +106,8 @@ class Context:
     """Calls in flight at once."""
     counter: CallCounter = field(default_factory=CallCounter)
     """Counts each thread's calls."""
+    ends: DataEnds = field(default_factory=DataEnds)
+    """Up to where the cloud has data."""
 
     def now_utc(self) -> datetime:
         """The clock's instant."""

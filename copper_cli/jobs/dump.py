@@ -26,6 +26,7 @@ from copper_cli.jobs.meter_series import (
     SeriesRequest,
     count_meter_calls,
     fetch_meter,
+    inspect_file,
     judge_series,
     open_draft,
     renew_file,
@@ -35,7 +36,7 @@ from copper_cli.jobs.meter_series import (
 from copper_cli.jobs.outcome import Outcome, summarise
 from copper_cli.layouts import Layout
 from copper_cli.plan import plan_series
-from copper_cli.records import Meter
+from copper_cli.records import Meter, Series
 from copper_cli.series import clip_series, sum_rows
 from copper_cli.table import Column, Table
 from copper_cli.write.entries import read_names
@@ -189,7 +190,7 @@ def _plan(
 ) -> list[_MeterDays]:
     """Each meter with one fetch of the whole range, and its files of the days."""
     whole = request.whole()
-    folder = output.folder / request.name
+    inner = replace(output, folder=output.folder / request.name)
     days = []
     for day in request.days():
         asked = request.of_day(day)
@@ -205,8 +206,8 @@ def _plan(
         job = FileJob(
             subject=planned.meter.id,
             windows=planned.plan.windows,
-            fetch=partial(_fetch_whole, context, whole, planned),
-            cost=partial(count_meter_calls, context, whole, planned, folder),
+            fetch=partial(_fetch_whole, context, whole, planned, output.recheck),
+            cost=partial(count_meter_calls, context, whole, planned, inner),
             parts=[file.part for file in files],
             draft=file_name,
         )
@@ -223,10 +224,15 @@ def _lost_days(planned: Zoneless, file_name: str, days: Sequence[_Day]) -> _Mete
 
 
 def _fetch_whole(
-    context: Context, whole: SeriesRequest, planned: Planned, folder: Folder, anew: bool
+    context: Context,
+    whole: SeriesRequest,
+    planned: Planned,
+    recheck: bool,
+    folder: Folder,
+    anew: bool,
 ) -> MeterSeries:
     """The whole range: one call costs no more than one for the days that are missing."""
-    draft = open_draft(context, folder.path, whole, planned)
+    draft = open_draft(context, folder.path, whole, planned, recheck=recheck)
     return fetch_meter(context, whole, planned, draft, anew=anew)
 
 
@@ -249,7 +255,8 @@ def _day_file(
         ),
         judge=lambda got: judge_series(context, _slice(got, day)),
         timezone=planned.zone.key,
-        renew=lambda path, before, got: renew_file(asked, path, before, _slice(got, day)),
+        renew=lambda path, before, got: _add_up(renew_file(asked, path, before, _slice(got, day))),
+        inspect=partial(inspect_file, context, asked, day),
     )
     return _DayFile(one.day, meter, part)
 
@@ -259,8 +266,15 @@ def _slice(got: MeterSeries, day: Planned) -> MeterSeries:
     if got.planned is day:
         return got  # cut already
     rows = clip_series(got.series, day.plan.start_s, day.plan.end_s)
-    rows = replace(rows, sum_energy=sum_rows(rows, day.plan.start_s))
-    return MeterSeries(day, rows, None, survey(day, rows))
+    return _add_up(MeterSeries(day, rows, None, [survey(day, rows)]))
+
+
+def _add_up(got: MeterSeries) -> MeterSeries:
+    """With the sum of its rows; none where a row is missing: the day was not asked by itself."""
+    assert isinstance(got.series, Series)
+    total = sum_rows(got.series, got.planned.plan.start_s)
+    found = [replace(got.found[0], sum_cloud=None)]
+    return replace(got, series=replace(got.series, sum_energy=total), found=found)
 
 
 def _summary(found: Sequence[tuple[_DayFile, Outcome]]) -> Table:

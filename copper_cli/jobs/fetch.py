@@ -12,12 +12,12 @@ from itertools import islice
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.cloud.spans import Attempt
 from copper_cli.errors import CloudError
-from copper_cli.filling import TO_COME_S, GapFinder, may_change
+from copper_cli.filling import TO_COME_S, may_still_change
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.outcome import Cost
 from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.plan import MAX_ROWS, SeriesPlan
-from copper_cli.records import AnySeries, Kept, Series, SeriesKind, Window
+from copper_cli.records import AnySeries, Kept, Meter, Series, SeriesKind, Window
 from copper_cli.series import (
     EMPTY,
     clip_series,
@@ -49,9 +49,9 @@ class _Question:
     def note(self, part: Window, answer: Series, now_s: float) -> Kept:
         """Have an answer kept; for a later run too, where nothing in it can still change."""
         start_s, end_s = _seconds(part.start_utc), _seconds(part.end_utc)
-        finder = GapFinder(start_s, self.granularity)
-        finder.feed(answer.times_s, answer.energy)
-        settled = not may_change(finder.end(end_s), now_s)
+        span = start_s, end_s
+        rows = answer.times_s, answer.energy
+        settled = not may_still_change(*rows, span, self.granularity, now_s)
         return self.draft.add(self.kind, start_s, end_s, answer, settled=settled)
 
 
@@ -83,8 +83,8 @@ def fetch_series(
     return join_windows(plan, answers, _fetch_beyond(context, question, plan, answers[-1]))
 
 
-def fetch_sum(context: Context, meter_id: str, plan: SeriesPlan) -> float:
-    """What a meter used over a plan: the cloud's own sum, else that of its rows; 0 without any.
+def fetch_sum(context: Context, meter_id: str, plan: SeriesPlan) -> float | None:
+    """What a meter used over a plan: the cloud's own sum, else that of its rows; None without any.
 
     Raises CloudError where the cloud gives rows of which one is unknown, and no sum; and what
     the cloud raises.
@@ -94,11 +94,17 @@ def fetch_sum(context: Context, meter_id: str, plan: SeriesPlan) -> float:
         return series.sum_energy
     first = bisect_right(series.times_s, plan.start_s)
     if all(energy is None for energy in series.energy[first:]):
-        return 0.0
+        return None
     total = sum_rows(series, plan.start_s)
     if total is None:
         raise CloudError(f"usage of meter {meter_id}: the cloud gives no sum, and not every row.")
     return total
+
+
+def fetch_meter_sum(context: Context, item: tuple[Meter, SeriesPlan]) -> float | None:
+    """The same for a meter with its plan."""
+    meter, plan = item
+    return fetch_sum(context, meter.id, plan)
 
 
 def recall_rows(
@@ -210,14 +216,21 @@ def _continue(
     kept: list[Kept] = []
     asked, rest = part, _unanswered(context, question, part, answer)
     lengths: list[int] = []
+    granularity = question.granularity
     while rest is not None:
+        last_s = answer.times_s[-1]
+        is_young = last_s > context.now() - TO_COME_S
+        if is_young and not kept and context.ends.reach(granularity, last_s):
+            break
         more = _ask(context, question, rest)
-        if not more.times_s or more.times_s[-1] <= answer.times_s[-1]:
+        if not more.times_s or more.times_s[-1] <= last_s:
+            if is_young:
+                context.ends.note(granularity, last_s)
             break  # no later row: that is the cloud's end
         if _is_cut(answer, lengths, context.now()):
             attempt.cut(_count_steps(answer, asked))
         lengths.append(len(answer.times_s))
-        own = _own_sum(answer, more, _seconds(asked.start_utc), bucket_s(question.granularity))
+        own = _own_sum(answer, more, _seconds(asked.start_utc), bucket_s(granularity))
         brought = Window(asked.start_utc, rest.start_utc)
         kept.append(question.note(brought, replace(answer, sum_energy=own), context.now()))
         answer, asked = more, rest

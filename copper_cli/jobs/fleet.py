@@ -214,13 +214,13 @@ def tell_zoneless(context: Context, zoneless: Iterable[Zoneless]) -> None:
 
 
 def ask_each(
-    context: Context, asked: Sequence[tuple[Meter, T]], ask: Callable[[tuple[Meter, T]], float]
-) -> tuple[dict[str, float], list[tuple[Meter, CopperError]]]:
-    """A number for each meter by its id, and those that failed with the reason.
+    context: Context, asked: Sequence[tuple[Meter, T]], ask: Callable[[tuple[Meter, T]], R]
+) -> tuple[dict[str, R], list[tuple[Meter, CopperError]]]:
+    """What each meter gave by its id, and those that failed with the reason.
 
     Raises QuotaSpentError, and KeyboardInterrupt at Ctrl-C even while calls wait for the quota.
     """
-    found: dict[str, float] = {}
+    found: dict[str, R] = {}
     failed: list[tuple[Meter, CopperError]] = []
     context.progress.start("meters", len(asked))
     for (meter, _), number in _collect(context, asked, ask, (QuotaSpentError,)):

@@ -18,7 +18,7 @@ from copper_cli.errors import (
     QuotaSpentError,
     UsageError,
 )
-from copper_cli.filling import FINAL_S, TO_COME_S, Unfilled, count_unfilled, open_gaps
+from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, count_unfilled, open_gaps
 from copper_cli.jobs.context import FINISHING, Context, Output
 from copper_cli.jobs.interrupt import Interruption, catch_interrupt
 from copper_cli.jobs.outcome import Cost, Outcome
@@ -48,6 +48,8 @@ class Part:
     renew: Callable[[Path, Entry, Any], Any] | None = None
     """Puts what was fetched over the file that answered the question before, and its entry: nothing
     replaces a value. None: what was fetched replaces it."""
+    inspect: Callable[[Path], Sequence[Gap]] | None = None
+    """Finds the gaps of a file that an older version wrote without a word about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class _Download:
                     self.outcomes[part.name] = kept
                 else:
                     parts.append(part)
-                    anew = anew or is_answered(kept)
+                    anew = anew or output.recheck or is_answered(kept)
             if parts:
                 pending.append(_Pending(job, parts, anew))
             elif drafts and job.draft and draft_name(job.draft) in drafts:
@@ -184,7 +186,8 @@ class _Download:
     def _note_known(self, part: Part, known: Outcome) -> Outcome:
         """Have the manifest say what needs no call; a file that is there stays."""
         before = self._folder.state_of(part.name)
-        if before is not None and _has_file(self._folder, part) and known.state == "empty":
+        has_rows = before is not None and before.rows > 0 and _has_file(self._folder, part)
+        if before is not None and has_rows and known.state == "empty":
             return _kept(self._context, known.subject, part, before)
         state: State = "failed" if known.state == "failed" else "empty"
         entry = Entry(part.question, known.subject, state, reason=known.reason)
@@ -218,16 +221,17 @@ class _Download:
             raise self._ending
         raise KeyboardInterrupt
 
-    def _take(self, one: _Pending, result: Callable[[], _Counted]) -> None:
+    def _take(self, one: _Pending, result: Callable[[], _Counted | _Failed]) -> None:
         """Write what a job brought, or note why it ended."""
         job = one.job
         try:
-            fetched = self._settle(result)
+            fetched = result()
         except CancelledError:
             return  # it was waiting when the run was ended
         except QuotaSpentError as error:
             self._ending = error
             return
+        self._note_refusals(fetched)
         for part in one.parts:
             self.outcomes[part.name] = _finish(self._context, self._folder, job, part, fetched)
         if isinstance(fetched, _Counted):
@@ -246,27 +250,26 @@ class _Download:
     def _is_stopping(self) -> bool:
         return self._interruption.requested or self._ending is not None
 
-    def _fetch(self, one: _Pending) -> _Counted:
+    def _fetch(self, one: _Pending) -> _Counted | _Failed:
+        """What a job brings, or why it brings nothing; what ends the whole run is raised."""
         asked_utc = self._context.now_utc()
         before = self._context.counter.calls()
-        got = one.job.fetch(self._folder, one.anew)
+        try:
+            got = one.job.fetch(self._folder, one.anew)
+        except (CredentialsError, CloudError) as error:
+            return _Failed(error, self._context.counter.calls() - before)
         return _Counted(got, self._context.counter.calls() - before, asked_utc)
 
-    def _settle(self, result: Callable[[], _Counted]) -> _Counted | _Failed:
-        try:
-            fetched = result()
-        except CredentialsError as error:
-            self._refused += 1
-            if self._refused == _REFUSALS_IN_A_ROW:
-                self._ending = error
-                # Those that wait for the quota would only be refused too.
-                self._context.session.cancel()
-            return _Failed(error)
-        except CloudError as error:
+    def _note_refusals(self, fetched: _Counted | _Failed) -> None:
+        """End the run where one meter after the other is refused."""
+        if not (isinstance(fetched, _Failed) and isinstance(fetched.error, CredentialsError)):
             self._refused = 0
-            return _Failed(error)
-        self._refused = 0
-        return fetched
+            return
+        self._refused += 1
+        if self._refused == _REFUSALS_IN_A_ROW:
+            self._ending = fetched.error
+            # Those that wait for the quota would only be refused too.
+            self._context.session.cancel()
 
 
 def is_answered(verdict: Verdict) -> bool:
@@ -287,8 +290,21 @@ def judge_part(
     entry = folder.state_of(part.name)
     if entry is None or not is_answered(verdict):
         return verdict, None
+    entry = _inspect(context, folder, part, entry)
     is_open = entry.is_due(context.now()) or (output.recheck and not entry.whole)
     return verdict, None if is_open else entry
+
+
+def _inspect(context: Context, folder: Folder, part: Part, entry: Entry) -> Entry:
+    """With the gaps that the cloud may still fill, where an older version did not note them."""
+    is_noted = entry.asked_utc is not None or entry.sha256 is None or entry.state != "fetched"
+    if part.inspect is None or is_noted:
+        return entry
+    now_s = context.now()
+    if all(window.end_utc.timestamp() <= now_s - FINAL_S for window in entry.windows):
+        return entry
+    gaps = part.inspect(folder.path / part.name)
+    return replace(entry, gaps=tuple(open_gaps(gaps, now_s)), unfilled=count_unfilled(gaps, now_s))
 
 
 def _kept(context: Context, subject: str, part: Part, entry: Entry) -> Outcome:
@@ -299,10 +315,15 @@ def _kept(context: Context, subject: str, part: Part, entry: Entry) -> Outcome:
         "kept" if has_file else "empty" if entry.state == "empty" else "to come",
         file=part.name if has_file else None,
         rows=entry.rows,
-        unfilled=Unfilled() if entry.state == "empty" else entry.unfilled_at(context.now()),
+        unfilled=_told(entry.state, entry.unfilled_at(context.now())),
         sum_energy=entry.facts.get("sum_energy"),
         reason=entry.reason if entry.state == "empty" else None,
     )
+
+
+def _told(state: str, unfilled: Unfilled) -> Unfilled:
+    """What a person is told of: of an `empty` one only what may still come."""
+    return replace(unfilled, missing=0) if state == "empty" else unfilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +337,10 @@ class _Counted:
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """Why nothing was fetched."""
+    """Why nothing was fetched, and what that cost."""
 
     error: CopperError
+    calls: int
 
 
 def _finish(
@@ -327,7 +349,8 @@ def _finish(
     """Write what came, or note what failed."""
     entry = Entry(part.question, job.subject, "failed", windows=tuple(job.windows))
     if isinstance(fetched, _Failed):
-        folder.record(part.name, replace(entry, reason=str(fetched.error)))
+        failed = replace(entry, reason=str(fetched.error), calls=fetched.calls)
+        folder.record(part.name, failed)
         error = fetched.error
         return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
     got, has_file = fetched.got, _has_file(folder, part)
@@ -341,7 +364,7 @@ def _finish(
     outcome = replace(outcome, unfilled=entry.unfilled)
     if outcome.state == "empty":
         folder.record(part.name, entry)
-        return replace(outcome, unfilled=Unfilled())
+        return replace(outcome, unfilled=_told("empty", entry.unfilled))
     if outcome.state == "to come":
         folder.record(part.name, entry)
         return outcome

@@ -18,6 +18,7 @@ from copper_cli.jobs.meter_series import (
     SeriesRequest,
     count_meter_calls,
     fetch_meter,
+    inspect_file,
     judge_series,
     open_draft,
     renew_file,
@@ -122,10 +123,11 @@ def _job(
         judge=partial(judge_series, context),
         timezone=planned.zone.key,
         renew=partial(renew_file, request),
+        inspect=partial(inspect_file, context, request, planned),
     )
 
     def fetch(folder: Folder, anew: bool) -> MeterSeries:
-        draft = open_draft(context, folder.path, request, planned)
+        draft = open_draft(context, folder.path, request, planned, recheck=output.recheck)
         if anew:
             _recall_file(context, draft, folder, part, request, planned)
         return fetch_meter(context, request, planned, draft, anew=anew)
@@ -134,7 +136,7 @@ def _job(
         subject=planned.meter.id,
         windows=planned.plan.windows,
         fetch=fetch,
-        cost=partial(count_meter_calls, context, request, planned, output.folder),
+        cost=partial(count_meter_calls, context, request, planned, output),
         parts=[part],
         draft=part.name,
         known=planned.known(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -12,15 +12,15 @@ from zoneinfo import ZoneInfo
 from copper_cli.errors import CloudError, LocalError
 from copper_cli.files.names import safe_name
 from copper_cli.files.reasons import local_errors
-from copper_cli.filling import TO_COME_S, Unfilled
-from copper_cli.jobs.context import Context
+from copper_cli.filling import TO_COME_S, Gap, Unfilled
+from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.jobs.outcome import Cost, Outcome, State, created_later
 from copper_cli.known import renew_series
 from copper_cli.layouts import Layout
 from copper_cli.plan import SeriesPlan
 from copper_cli.records import AnySeries, LongSeries, Meter, Series, SeriesKind
-from copper_cli.series import Survey, survey_series
+from copper_cli.series import Survey, is_plain, survey_series
 from copper_cli.text import one_line
 from copper_cli.units import amount_unit
 from copper_cli.write.draft import Draft, draft_path
@@ -110,8 +110,8 @@ class MeterSeries:
     """Its rows."""
     baseline: AnySeries | None
     """Its baseline, where that was asked for."""
-    found: Survey
-    """What of its buckets is there."""
+    found: Sequence[Survey]
+    """What of its buckets is there, then of its baseline's."""
     changed: int = 0
     """Rows that hold other values than the file before."""
 
@@ -136,8 +136,8 @@ def fetch_meter(
         with suppress(LocalError):  # what ended it is what the user must hear
             draft.save()
         raise
-    found = survey(planned, series)
-    _check_doubts(context, planned, series, found)
+    found = [survey(planned, one) for one in (series, *baselines)]
+    _check_doubts(context, planned, series, found[0])
     return MeterSeries(planned, series, baselines[0] if baselines else None, found)
 
 
@@ -149,7 +149,7 @@ def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: 
     meter = planned.meter
     if found.sum_cloud and not found.has_values and not _is_young(context, planned):
         raise CloudError(
-            f"{meter.id}: no row holds a value, though the cloud's own sum says "
+            f"no row of meter {meter.id} holds a value, though the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
         )
     if series.meter_type and meter.type and series.meter_type != meter.type:
@@ -157,7 +157,7 @@ def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: 
             f"{meter.id}: its rows are said to be of type {one_line(series.meter_type, 40)}, the "
             f"meter list says {meter.type}."
         )
-    if found.disagrees():
+    if found.disagrees() and is_plain(planned.plan):  # else some rows are the program's own
         context.progress.say(
             f"{meter.id}: its rows add up to {found.sum_rows:.10g}, the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
@@ -172,13 +172,15 @@ def survey(planned: Planned, series: AnySeries) -> Survey:
 
 
 def count_meter_calls(
-    context: Context, request: SeriesRequest, planned: Planned, folder: Path, look: bool
+    context: Context, request: SeriesRequest, planned: Planned, output: Output, look: bool
 ) -> Cost:
     """What fetch_meter would cost into a folder.
 
     Where it is not to `look`, neither the cache nor a draft is taken to have any of it.
     """
-    draft = open_draft(context, folder, request, planned) if look else None
+    draft = None
+    if look:
+        draft = open_draft(context, output.folder, request, planned, recheck=output.recheck)
     costs = (
         count_calls(context, planned.meter.id, kind, planned.plan, draft, look=look)
         for kind in request.kinds()
@@ -206,7 +208,8 @@ def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
 def renew_file(request: SeriesRequest, path: Path, before: Entry, got: MeterSeries) -> MeterSeries:
     """What was fetched over what the file at a path holds: nothing never replaces a value.
 
-    Raises LocalError.
+    Where values of the file stay, the sum is that of the rows, or the earlier one if it is. Raises
+    LocalError.
     """
     zone = got.planned.zone.key
     changed = 0
@@ -220,32 +223,41 @@ def renew_file(request: SeriesRequest, path: Path, before: Entry, got: MeterSeri
 
         found = renew_series(series, read_known)
         changed += found.changed
-        renewed.append(_with_own_sum(got.planned, found.series) if found.kept else found.series)
+        earlier = before.facts.get("sum_energy") if kind == request.kind else None
+        total = _sum_of_rows(got.planned, found.series, earlier)
+        renewed.append(replace(found.series, sum_energy=total) if found.kept else found.series)
     series, *baselines = renewed
-    return MeterSeries(
-        got.planned,
-        series,
-        baselines[0] if baselines else None,
-        survey(got.planned, series),
-        changed,
-    )
+    found_all = [survey(got.planned, one) for one in renewed]
+    return MeterSeries(got.planned, series, baselines[0] if baselines else None, found_all, changed)
 
 
-def _with_own_sum(planned: Planned, series: AnySeries) -> AnySeries:
-    """With the sum of its rows, where that is of more than the cloud's, which has lost some."""
-    found = survey(planned, series)
-    if found.sum_cloud is None and found.gaps:
-        return series
-    if found.sum_cloud is not None and abs(found.sum_rows) <= abs(found.sum_cloud):
-        return series
-    return replace(series, sum_energy=round(found.sum_rows, 9))
+def _sum_of_rows(planned: Planned, series: AnySeries, earlier: float | None) -> float:
+    found = survey(planned, replace(series, sum_energy=earlier))
+    return round(found.sum_rows, 9) if earlier is None or found.disagrees() else earlier
 
 
-def open_draft(context: Context, folder: Path, request: SeriesRequest, planned: Planned) -> Draft:
+def inspect_file(
+    context: Context, request: SeriesRequest, planned: Planned, path: Path
+) -> list[Gap]:
+    """The gaps of a file that an older version wrote without a word about them.
+
+    Raises LocalError.
+    """
+
+    def read(first_s: int, last_s: int) -> Iterator[Series]:
+        with local_errors(path, "read"):
+            yield from read_series(path, request.layout, request.kind, planned.zone.key)
+
+    return survey(planned, LongSeries(read, None)).gaps_at(context.now())
+
+
+def open_draft(
+    context: Context, folder: Path, request: SeriesRequest, planned: Planned, *, recheck: bool
+) -> Draft:
     """What earlier runs into a folder were answered for a meter they could not finish.
 
     To the very same question to the same partner's cloud: the windows of another range or zone
-    may be cut elsewhere.
+    may be cut elsewhere. A run that rechecks believes only what such a run was answered.
     """
     path = draft_path(folder, request.file_name(planned.meter.id))
     settings = context.session.settings
@@ -259,24 +271,30 @@ def open_draft(context: Context, folder: Path, request: SeriesRequest, planned: 
             str(request.end),
             request.granularity,
             request.step_days,
+            *(["recheck"] if recheck else []),
         ],
     )
 
 
 def judge_series(context: Context, got: MeterSeries) -> Outcome:
     """Whether there is anything to write, and which of its buckets are unfilled."""
-    meter_id, found = got.planned.meter.id, got.found
+    meter_id, plan, now_s = got.planned.meter.id, got.planned.plan, context.now()
+    found, *baselines = got.found
+    gaps = found.gaps_at(now_s)
+    for one in baselines:
+        # A meter need not have a baseline; but where it has one, all of it counts.
+        gaps += [replace(gap, told=one.has_values) for gap in one.gaps_at(now_s)]
     if not found.has_values:
         # That the cloud has nothing is believed when it has had the time to get something.
         state: State = "to come" if _is_young(context, got.planned) else "empty"
-        return Outcome(meter_id, state, gaps=found.gaps)
+        return Outcome(meter_id, state, gaps=gaps or [Gap(plan.start_s, plan.end_s, 1)])
     # Where rows fall short of the sum nobody can tell which, or how many.
     unfilled = Unfilled(missing=1) if found.falls_short() else Unfilled()
     return Outcome(
         meter_id,
         "fetched",
         rows=found.rows,
-        gaps=found.gaps,
+        gaps=gaps,
         unfilled=unfilled,
         changed=got.changed,
         sum_energy=got.series.sum_energy,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -15,7 +16,7 @@ from dateutil.relativedelta import relativedelta
 from copper_cli.errors import CopperError, QuotaSpentError, ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_sum
+from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
 from copper_cli.jobs.fleet import (
     Zoneless,
     Zones,
@@ -30,7 +31,7 @@ from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight, plan_series
 from copper_cli.records import Meter, Premise, Window
 from copper_cli.table import Column, Table
-from copper_cli.units import standard_unit
+from copper_cli.units import amount_unit
 
 LEGEND = (
     (1, "Number of elements in existence during the report window"),
@@ -78,16 +79,22 @@ def report_monthly(
     context.progress.start("types", len(kinds), "adding up")
     for kind in kinds:
         rows.append((f"{kind} meters", sum(1 for m in meters if m.type == kind), None, 1))
-        unit = standard_unit(kind)
-        if kind in sums:
-            rows.append((f"{kind} cumulative per-meter usage", round(sums[kind], 2), unit, 2))
+        for unit, used in sums.get(kind, {}).items():
+            rows.append((f"{kind} cumulative per-meter usage", round(used, 2), unit, 2))
         aggregate = _aggregate(context, kind, window, failed)
         context.progress.advance()
         if aggregate is not None:
+            unit = _unit_of_all(m for m in meters if m.type == kind)
             rows.append((f"{kind} aggregate usage", round(aggregate, 2), unit, 4))
     facts = {"failed": failed, "calls": context.session.calls_used - before, "noun": "part"}
     legend = Table("Notes", (Column("Note", "note"), Column("Description", "description")), LEGEND)
     return MonthlyReport(Table(f"Monthly report for {month:%Y-%m}", _COLUMNS, rows, facts), legend)
+
+
+def _unit_of_all(meters: Iterable[Meter]) -> str | None:
+    """The unit of what meters of a type used together; None where they count in several."""
+    units = {amount_unit(meter.type, meter.uom) for meter in meters}
+    return units.pop() if len(units) == 1 else None
 
 
 def estimate_monthly(
@@ -148,19 +155,26 @@ def _per_meter_sums(
     meters: Sequence[Meter],
     zones: Zones,
     failed: list[dict[str, Any]],
-) -> dict[str, float]:
-    """The sum of all meters' own sums, by type; a type of which one failed is left out."""
+) -> dict[str, dict[str | None, float]]:
+    """The sum of all meters' own sums, by type and unit; a type of which one failed is left out.
+
+    Gas that is counted as energy is never added to gas that is counted as volume.
+    """
     planned, zoneless = _plan_sums(month, meters, zones)
 
-    def fetch(item: tuple[Meter, SeriesPlan]) -> float:
-        meter, plan = item
-        return fetch_sum(context, meter.id, plan)
-
-    found, refused = ask_each(context, planned, fetch)
+    found, refused = ask_each(context, planned, partial(fetch_meter_sum, context))
     refused += [(one.meter, one.error) for one in zoneless]
     failed += [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
-    kinds = {m.type for m in meters} - {meter.type for meter, _ in refused}
-    return {kind: fsum(found[m.id] for m in meters if m.type == kind) for kind in kinds}
+    lost = {meter.type for meter, _ in refused}
+    parts: dict[str, dict[str | None, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for meter in meters:
+        if meter.type not in lost:
+            unit = amount_unit(meter.type, meter.uom)
+            parts[meter.type][unit].append(found[meter.id] or 0.0)  # None: it has used nothing
+    return {
+        kind: {unit: fsum(used) for unit, used in by_unit.items()}
+        for kind, by_unit in parts.items()
+    }
 
 
 def _plan_sums(

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from copper_cli.errors import ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_sum
+from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
 from copper_cli.jobs.fleet import Zoneless, Zones, ask_each, tell_zoneless
 from copper_cli.jobs.outcome import tell_failure
 from copper_cli.jobs.parallel import run_together
@@ -64,10 +64,12 @@ def check_water_reversals(
     sides: dict[str | None, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for meter in meters:
         if meter.premise_id not in broken:
-            sides[meter.premise_id][meter.type].append(usage[meter.id])
+            used = usage[meter.id]
+            sides[meter.premise_id][meter.type] += [] if used is None else [used]
     rows = []
     for premise_id, by_type in sides.items():
-        found = _Sides(*(fsum(by_type[s]) if s in by_type else None for s in _SIDES))
+        # A side without any amount is not known: it is shown as missing, not as unused.
+        found = _Sides(*(fsum(by_type[s]) if by_type.get(s) else None for s in _SIDES))
         if found.suspect(method):
             premise = premises.get(premise_id or "")
             address = premise.street_address if premise else None
@@ -123,14 +125,12 @@ def _plan(
 
 def _usage(
     context: Context, plans: Sequence[tuple[Meter, SeriesPlan]]
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """What each meter used: 30 × 24 hours from its local midnight 30 days before today."""
+) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
+    """What each meter used, None without any amount.
 
-    def fetch(item: tuple[Meter, SeriesPlan]) -> float:
-        meter, plan = item
-        return fetch_sum(context, meter.id, plan)
-
-    usage, refused = ask_each(context, plans, fetch)
+    In 30 × 24 hours from its local midnight 30 days before today.
+    """
+    usage, refused = ask_each(context, plans, partial(fetch_meter_sum, context))
     return usage, [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
 
 

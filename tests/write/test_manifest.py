@@ -320,6 +320,7 @@ class TestManifestFile:
             "late": 0,
             "missing": 0,
             "gaps": [],
+            "whole": False,
             "asked_utc": None,
             "windows": [["2020-12-22T07:00:00Z", "2020-12-22T07:00:00Z"]],
             "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
