@@ -55,7 +55,7 @@ def row(end_s: int, usage: Any = 0.5) -> dict[str, Any]:
     return {"time": text(end_s), "usage": usage, "power": usage, "value": value, "actual": None}
 
 
-def body(rows: list[dict[str, Any]], start_s: int, meter_id: str = "07:1") -> dict[str, Any]:
+def body(rows: list[dict[str, Any]], start_s: int, meter_id: str | None = "07:1") -> dict[str, Any]:
     """A whole answer; its sum leaves out the row at the start."""
     total = sum(r["usage"] or 0 for r in rows if r["time"] > text(start_s))
     return {
@@ -69,7 +69,7 @@ def body(rows: list[dict[str, Any]], start_s: int, meter_id: str = "07:1") -> di
 def whole(asked: Question) -> dict[str, Any]:
     """Every bucket holds half a unit; those of the future are null."""
     rows = [row(t, 0.5 if t <= asked.now_s else None) for t in asked.ends()]
-    return body(rows, asked.start_s)
+    return body(rows, asked.start_s, None)
 
 
 @dataclass
@@ -82,6 +82,7 @@ class Town:
     stack: ExitStack
     answers: dict[str, Answer] = field(default_factory=dict)
     created: dict[str, str] = field(default_factory=dict)
+    meters: list[dict[str, Any]] = field(default_factory=list)
 
     def settle(self, *meter_ids: str) -> None:
         """The meters that the lists name."""
@@ -89,7 +90,7 @@ class Town:
             {"id": f"p{n}", "created_at": "2020-01-01T00:00:00Z", "timezone": ZONE}
             for n, _ in enumerate(meter_ids)
         ]
-        meters = [
+        self.meters = [
             {
                 "id": meter_id,
                 "type": "power",
@@ -99,11 +100,12 @@ class Town:
             for n, meter_id in enumerate(meter_ids)
         ]
         self.cloud.say(f"{ROOT}/premise", default=premises)
-        self.cloud.say(f"{ROOT}/meter", default=meters)
+        self.cloud.say(f"{ROOT}/meter", default=self.meters)
         for meter_id in meter_ids:
-            for kind in ("usage", "readings"):
+            for kind in ("usage", "readings", "baseline-series"):
+                name = f"{meter_id}/{kind}" if kind == "baseline-series" else meter_id
                 path = f"{ROOT}/meter/{quote(meter_id, safe='')}/{kind}"
-                self.cloud.say(path, default=lambda asked, i=meter_id: self._answer(i, asked))
+                self.cloud.say(path, default=lambda asked, i=name: self._answer(i, asked))
 
     def _answer(self, meter_id: str, asked: Asked) -> Said:
         start_s, end_s = (
