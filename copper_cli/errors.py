@@ -29,6 +29,7 @@ class CredentialsError(CopperError):
     """Credentials are missing, refused, or lack the permission."""
 
     exit_code = 3
+    lasting = True
 
 
 class CloudError(CopperError):
@@ -42,6 +43,10 @@ class CloudError(CopperError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class UnreachableError(CloudError):
+    """No connection to the cloud: it cannot have seen the request."""
 
 
 class AnswerError(CloudError):
@@ -73,6 +78,8 @@ class ZoneError(CloudError):
 
 class BadRequestError(CloudError):
     """The cloud refuses the question as asked (400): also when too much is asked for."""
+
+    lasting = True
 
 
 class QuotaSpentError(CopperError):

@@ -23,6 +23,8 @@ def describe_end(facts: Facts, left_out: Mapping[str, int]) -> Iterator[str]:
         yield _describe_left_out(left_out)
     if facts.get("changed"):
         yield f"{count(facts['changed'], 'row')} changed in the cloud since."
+    if silent := [one["id"] for one in facts.get("empties") or () if not one["reason"]]:
+        yield f"Without any data in this range: {_name(silent)}."
     if facts.get("unfilled"):
         yield _describe_unfilled(facts)
 
@@ -69,10 +71,14 @@ def _describe_left_out(left_out: Mapping[str, int]) -> str:
 
 def _describe_unfilled(facts: Facts) -> str:
     """`8 buckets missing at 07:1: …`, the worst three by name."""
-    listed = facts["unfilled"]
-    names = ", ".join(one["id"] for one in listed[:3])
-    more = f" and {count(len(listed) - 3, 'other')}" if len(listed) > 3 else ""
+    names = _name([one["id"] for one in facts["unfilled"]])
     text = Unfilled(0, facts["late"], facts["missing"]).text()
     if facts["missing"]:
-        return f"{text} at {names}{more}: the cloud has nothing for them. --recheck asks again."
-    return f"{text} at {names}{more}: asked for again as they age, or at once with --recheck."
+        return f"{text} at {names}: the cloud has nothing for them. --recheck asks again."
+    return f"{text} at {names}: asked for again as they age, or at once with --recheck."
+
+
+def _name(ids: Sequence[str]) -> str:
+    """The first three by name, the others counted."""
+    more = f" and {count(len(ids) - 3, 'other')}" if len(ids) > 3 else ""
+    return ", ".join(ids[:3]) + more

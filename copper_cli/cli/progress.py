@@ -164,7 +164,12 @@ class Watcher:
             if not self._moving:
                 self._write_line(since_s=-math.inf)
             return
-        if isinstance(event, CallDone) and not event.from_cache and event.kind != "token":
+        if (
+            isinstance(event, CallDone)
+            and event.counted
+            and not event.from_cache
+            and event.kind != "token"
+        ):
             with self._count_lock:
                 self._calls += 1
         if isinstance(event, Warned) or self._debug:

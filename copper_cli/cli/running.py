@@ -182,7 +182,8 @@ class Run:
         watcher = self._watch()
 
         def note(event: Event) -> None:
-            if counter is not None and isinstance(event, CallDone) and not event.from_cache:
+            is_call = isinstance(event, CallDone) and not event.from_cache and event.counted
+            if counter is not None and is_call:
                 counter.add()
             if isinstance(event, RowsLeftOut):
                 self._left_out[event.what] = event.rows

@@ -47,6 +47,8 @@ class CallDone:
     """How long it took."""
     from_cache: bool
     """No request left this machine."""
+    counted: bool = True
+    """The quota counts it; not where nobody can have seen the request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,18 @@ class Ledger:
 
         return self._transact(work)
 
+    def give_back(self, command: str) -> None:
+        """A call that was granted to this command never reached the cloud."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "DELETE FROM calls WHERE rowid = "
+                "(SELECT rowid FROM calls WHERE command = ? ORDER BY at_us DESC LIMIT 1)",
+                (command,),
+            )
+
+        self._transact(work)
+
     def hold(self, seconds: float) -> None:
         """Nobody calls for so many seconds, in any process: at most an hour or the longest window.
 

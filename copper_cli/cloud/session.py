@@ -53,6 +53,7 @@ from copper_cli.errors import (
     LocalError,
     NotFoundError,
     QuotaSpentError,
+    UnreachableError,
 )
 from copper_cli.text import one_line
 
@@ -130,7 +131,7 @@ class CloudSession:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.calls_used = 0
-        """Requests that left this machine through this session, retries too, token calls not."""
+        """Requests that the cloud may have seen, retries too, token calls not."""
         self._unread: dict[str, int] = {}
         self._on_event = on_event or (lambda event: None)
         self._lock = threading.Lock()
@@ -312,8 +313,11 @@ class CloudSession:
                 by_quota = failure.status == 429
                 refusals += by_quota
                 tries -= by_quota
+                if not failure.sent:
+                    self._use_ledger(lambda ledger: ledger.give_back(self.settings.command))
                 if tries >= MAX_TRIES or refusals >= MAX_REFUSALS:
-                    raise CloudError(
+                    kind = CloudError if failure.sent else UnreachableError
+                    raise kind(
                         f"{call.what}: {failure.reason} (tried {tries + refusals} times).",
                         status=failure.status,
                     ) from None
@@ -324,7 +328,7 @@ class CloudSession:
         request = call.request.copy()  # so that the cache never sees the token
         request.headers["Authorization"] = f"Bearer {token.value}"
         started_s = self.clock.now()
-        status = None
+        status, sent = None, True
         with self._lock:
             self.calls_used += 1
         try:
@@ -335,11 +339,16 @@ class CloudSession:
             failure = transport.connection_failure(error, self.settings.api_url)
             if isinstance(failure, CloudError):
                 raise CloudError(f"{call.what}: {failure}") from None
+            sent = getattr(failure, "sent", True)
             raise failure from None
         except CloudError as error:  # an answer over its bound
             raise CloudError(f"{call.what}: {error}") from None
         finally:
-            self._on_event(CallDone(call.kind, status, self.clock.now() - started_s, False))
+            if not sent:
+                with self._lock:
+                    self.calls_used -= 1
+            seconds = self.clock.now() - started_s
+            self._on_event(CallDone(call.kind, status, seconds, False, counted=sent))
 
     def _accept(
         self, call: _Call[T], answer: Answer, token: Token, entry: Entry | None
@@ -427,8 +436,10 @@ class CloudSession:
             resume_s = self.clock.now() + wait_s
             if not self.settings.wait:
                 local = datetime.fromtimestamp(math.ceil(resume_s)).astimezone()
+                is_held = self.quota_usage().held_until_utc is not None
+                why = "The cloud asked to wait (429)" if is_held else "No call is free"
                 raise QuotaSpentError(
-                    f"No call is free: resume at {local.isoformat(timespec='seconds')}.",
+                    f"{why}: resume at {local.isoformat(timespec='seconds')}.",
                     resume_at_utc=datetime.fromtimestamp(resume_s, UTC),
                 )
             self._wait_for_quota(resume_s)

@@ -52,17 +52,28 @@ for _name in ("requests_oauthlib", "oauthlib", "urllib3"):
 logging.getLogger("requests_cache").setLevel(logging.CRITICAL)  # a broken entry is a miss
 
 
+_UNSENT = ("NameResolutionError", "Failed to resolve", "refused", "is unreachable", "No route to")
+"""Signs of a connection that was never there."""
+
+
 class PassingError(Exception):
     """A failure that may pass: try again after a while.
 
     `reason` is a clause (`api.copperlabs.com answered 503`); `retry_after_s` is what the cloud
-    asked for, None where it did not; `status` is None where no answer came.
+    asked for, None where it did not; `status` is None where no answer came; `sent` is False where
+    the cloud cannot have seen the request.
     """
 
     def __init__(
-        self, reason: str, *, status: int | None = None, retry_after_s: float | None = None
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(reason)
+        self.sent = sent
         self.reason = reason
         self.status = status
         self.retry_after_s = retry_after_s
@@ -218,14 +229,15 @@ def connection_failure(error: requests.RequestException, url: str) -> Exception:
             f"Cannot reach {host}: its certificate is not trusted. Behind a proxy that replaces "
             "certificates, name its authority in REQUESTS_CA_BUNDLE."
         )
-    if isinstance(error, requests.Timeout):
-        return PassingError(f"cannot reach {host}: it did not answer in time")
     text = str(error)
+    sent = not isinstance(error, requests.ConnectTimeout) and not any(s in text for s in _UNSENT)
+    if isinstance(error, requests.Timeout):
+        return PassingError(f"cannot reach {host}: it did not answer in time", sent=sent)
     if isinstance(error, _ReadingFailedError):
         return PassingError(f"{host} {text}")
     if isinstance(error, requests.exceptions.ProxyError):
-        return PassingError(f"cannot reach {host}: {text}")
-    return PassingError(f"cannot reach {host}: {_connection_cause(text)}")
+        return PassingError(f"cannot reach {host}: {text}", sent=sent)
+    return PassingError(f"cannot reach {host}: {_connection_cause(text)}", sent=sent)
 
 
 def _connection_cause(text: str) -> str:

@@ -15,7 +15,9 @@ from copper_cli.errors import (
     CloudError,
     CopperError,
     CredentialsError,
+    LocalError,
     QuotaSpentError,
+    UnreachableError,
     UsageError,
 )
 from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, count_unfilled, open_gaps
@@ -28,7 +30,7 @@ from copper_cli.write.draft import discard_draft, draft_name, draft_path, find_d
 from copper_cli.write.manifest import Entry, Folder, Question, State, Verdict
 
 _REFUSALS_IN_A_ROW = 3
-"""So many meters refused for want of permission, and the job is hopeless."""
+"""So many meters refused for want of permission, or without a connection: the job is hopeless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +199,16 @@ class _Download:
 
     def run(self, pending: Sequence[_Pending]) -> None:
         """Fetch and write, until all is done or something ends it."""
+        parts = len(self.outcomes) + sum(len(one.parts) for one in pending)
         results = run_parallel(pending, self._fetch, self._context.jobs, self._is_stopping)
         try:
             for one, result in results:
                 self._take(one, result)
         except KeyboardInterrupt:
             raise  # the second Ctrl-C waits for nothing
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, LocalError):
+                self._say_safe(parts)
             # Calls that wait for the quota would hold up what ended the run, perhaps for hours.
             self._context.session.cancel()
             results.close()
@@ -213,13 +218,19 @@ class _Download:
         """Raise what ended it early, after saying what is safe."""
         if self._ending is None and not self._interruption.requested:
             return
+        failed = [(o.subject, o.reason) for o in self.outcomes.values() if o.state == "failed"]
+        for subject, reason in dict.fromkeys(failed):
+            self._context.progress.say(f"{subject} failed: {reason}")
+        self._say_safe(parts)
+        if self._ending is not None:
+            raise self._ending
+        raise KeyboardInterrupt
+
+    def _say_safe(self, parts: int) -> None:
         safe = sum(1 for outcome in self.outcomes.values() if outcome.file)
         self._context.progress.say(
             f"{safe} of {parts} files are safe on disk. The same command goes on from here."
         )
-        if self._ending is not None:
-            raise self._ending
-        raise KeyboardInterrupt
 
     def _take(self, one: _Pending, result: Callable[[], _Counted | _Failed]) -> None:
         """Write what a job brought, or note why it ended."""
@@ -261,13 +272,14 @@ class _Download:
         return _Counted(got, self._context.counter.calls() - before, asked_utc)
 
     def _note_refusals(self, fetched: _Counted | _Failed) -> None:
-        """End the run where one meter after the other is refused."""
-        if not (isinstance(fetched, _Failed) and isinstance(fetched.error, CredentialsError)):
+        """End the run where one meter after the other is refused, or finds no cloud."""
+        error = fetched.error if isinstance(fetched, _Failed) else None
+        if not isinstance(error, (CredentialsError, UnreachableError)):
             self._refused = 0
             return
         self._refused += 1
         if self._refused == _REFUSALS_IN_A_ROW:
-            self._ending = fetched.error
+            self._ending = error
             # Those that wait for the quota would only be refused too.
             self._context.session.cancel()
 

@@ -76,6 +76,7 @@ def summarise(
         "done": sum(1 for o in outcomes if o.state in ("fetched", "kept")),
         "kept": sum(1 for o in outcomes if o.state == "kept"),
         "empty": sum(1 for o in outcomes if o.state == "empty"),
+        "empties": _list_empty(outcomes),
         "waiting": sum(1 for o in outcomes if o.state == "to come"),
         "to_come": unfilled.to_come,
         "late": unfilled.late,
@@ -89,6 +90,13 @@ def summarise(
         "calls": context.session.calls_used - calls_before,
         "quota_left": quota_left(context),
     }
+
+
+def _list_empty(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Whoever has nothing in the whole range, each once, with the reason where there is one."""
+    found = {o.subject: o.reason for o in outcomes if o.state == "empty"}
+    others = {o.subject for o in outcomes if o.state != "empty"}
+    return [{"id": i, "reason": reason} for i, reason in found.items() if i not in others]
 
 
 def _list_unfilled(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

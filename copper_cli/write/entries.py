@@ -63,7 +63,7 @@ class Question:
         mine, theirs = self._details(), other._details()
         return clean(
             ", ".join(
-                f"{name} {_or_none(mine.get(name))}, not {_or_none(theirs.get(name))}"
+                _describe_change(name, mine.get(name), theirs.get(name))
                 for name in sorted(mine.keys() | theirs.keys())
                 if mine.get(name) != theirs.get(name)
             )
@@ -338,6 +338,13 @@ def _parse_seconds(text: str) -> int:
 
 def _utc(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _describe_change(name: str, mine: Any, theirs: Any) -> str:
+    """`layout plain, not rows`; of a flag `with --latest, not without`."""
+    if True in (mine, theirs):
+        return f"with --{name}, not without" if mine else f"without --{name}, not with it"
+    return f"{name} {_or_none(mine)}, not {_or_none(theirs)}"
 
 
 def _or_none(value: Any) -> str:

@@ -69,7 +69,7 @@ class TestQuestions:
             "meter usage", "2020-12-22", "2021-01-12", "hour", "UTC", "plain", {"baseline": True}
         )
         assert other.describe_difference(QUESTION) == (
-            "baseline True, not none, layout plain, not rows, timezone UTC, not none"
+            "with --baseline, not without, layout plain, not rows, timezone UTC, not none"
         )
         assert QUESTION.describe_difference(QUESTION) == ""
 
