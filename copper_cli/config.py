@@ -101,8 +101,6 @@ class Settings:
     """Calls in flight at once, each on a connection of its own."""
     command: str = ""
     """Noted with each call in the ledger (`meter usage`)."""
-    debug: bool = False
-    """Say each call on stderr, without anything secret."""
 
 
 def parse_quota(text: str) -> tuple[Limit, ...]:

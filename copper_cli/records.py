@@ -57,8 +57,6 @@ class StateChange:
     """When the cloud noticed."""
     from_state: str
     """State before."""
-    to_state: str
-    """State after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,6 @@ class Meter:
     """The premise it is at."""
     created_utc: datetime | None
     """When it was added to the cloud; nothing can be asked from before."""
-    premise_created_utc: datetime | None
-    """When its premise was made."""
     uom: str | None
     """The unit of its readings in the cloud's words."""
     last_reading: LastReading | None

@@ -99,7 +99,6 @@ def read_settings(
         query_limit=values["query_limit"],
         jobs=values["jobs"],
         command=command,
-        debug=values["debug"],
     )
 
 

@@ -15,7 +15,7 @@ from copper_cli.cloud.token import (
     is_logged_in,
     logout,
 )
-from copper_cli.records import Instant, Meter, Premise
+from copper_cli.records import Instant, Premise
 
 __all__ = [
     "AppClient",
@@ -45,10 +45,6 @@ class AppClient:
     def fetch_premises(self) -> list[Premise]:
         """The account's premises, in the cloud's order."""
         return self.fetch_account()[1]
-
-    def fetch_meters(self) -> list[Meter]:
-        """The account's meters, premise by premise."""
-        return parse.parse_app_meters(self._fetch_state()[1])
 
     def fetch_instants(self, premise_id: str) -> list[Instant]:
         """What each meter of a premise shows right now, in the cloud's order."""

@@ -157,13 +157,6 @@ def to_epoch_s(value: object) -> int | None:
 # Lists and objects
 
 
-def parse_list(body: object, what: str) -> list[Row]:
-    """The objects in a bare array, anything else in it left out."""
-    if not isinstance(body, list):
-        raise _wrong_kind(body, "a list", what)
-    return [row for row in body if type(row) is dict]
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a list."""
@@ -324,7 +317,6 @@ def _meter(row: Row) -> Meter | None:
         state=to_text(row.get("state")),
         premise_id=to_id(row.get("premise_id")),
         created_utc=to_utc(row.get("created_at")),
-        premise_created_utc=to_utc(row.get("premise_created_at")),
         uom=to_text(row.get("uom")),
         last_reading=_last_reading(row.get("last_reading")),
         history=_history(row.get("seven_day_history")),
@@ -347,7 +339,7 @@ def _state_change(row: Row) -> StateChange | None:
     time_utc = to_utc(row.get("timestamp"))
     if time_utc is None:
         return None
-    return StateChange(time_utc, to_text(row.get("from")) or "", to_text(row.get("to")) or "")
+    return StateChange(time_utc, to_text(row.get("from")) or "")
 
 
 def parse_gateways(rows: Iterable[Row]) -> list[Gateway]:
@@ -629,18 +621,6 @@ def parse_app_page(state: object) -> Page:
     what = "the account"
     premises = _listed(_object(state, what), "premise_list", what)
     return Page(_readable(premises, has_id, what), len(premises))
-
-
-def parse_app_meters(premises: Iterable[Row]) -> list[Meter]:
-    """The meters of an individual's premises, each with the id of its premise."""
-    meters: list[Meter] = []
-    for premise in premises:
-        listed = premise.get("meter_list")
-        inside = (
-            [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-        )
-        meters += parse_meters({"premise_id": premise.get("id")} | row for row in inside)
-    return meters
 
 
 def parse_instant_page(body: object, what: str) -> Page:

@@ -46,7 +46,6 @@ def test_a_state_without_premises_to_read_fails(cloud, app, body, said):
     for fetch in (
         app.fetch_premises,
         lambda: dump_account(app),
-        app.fetch_meters,
         app.fetch_account,
     ):
         cloud.say(STATE, Said(body=body, headers=FOR_EVER))

@@ -528,7 +528,7 @@ def test_a_token_file_that_cannot_be_removed(person):
 
 
 def test_the_app_of_an_individual(cloud, person, clock, open_session):
-    """Premises, meters and instants of the account."""
+    """Premises and instants of the account."""
     login(cloud, person, clock)
     cloud.say(PATH, default={"premise_list": [{"id": "p1", "meter_list": [{"id": "07:1"}]}]})
     cloud.say("/api/v2/app/instant/p1", default={"results": [{"id": "07:1", "instant_power": 2}]})
@@ -537,7 +537,6 @@ def test_the_app_of_an_individual(cloud, person, clock, open_session):
     )
     client = app.AppClient(session)
     assert [premise.id for premise in client.fetch_premises()] == ["p1"]
-    assert [meter.premise_id for meter in client.fetch_meters()] == ["p1"]
     assert [instant.power for instant in client.fetch_instants("p1")] == [2]
     assert set(dump_account(client)[0]["instant"]) == {"p1"}
     assert cloud.asked[0].headers["Authorization"] == "Bearer a1"
