@@ -1,6 +1,6 @@
 """What an answer is worth: whether its rows are those that were asked for. Pure.
 
-parse.py sees to it that an answer can be read; here it is held against the question. What
+parse sees to it that an answer can be read; here it is held against the question. What
 contradicts it fails the call: an answer that is believed wrongly is worse than none.
 """
 

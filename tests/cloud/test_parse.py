@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copper_cli.cloud import parse
+from copper_cli.cloud.parse import values
 from copper_cli.errors import CloudError
 from copper_cli.records import (
     Aggregate,
@@ -338,10 +339,10 @@ def test_any_instant_is_read_as_datetime_does(instant):
 
 def test_the_memory_of_times_is_bounded(monkeypatch):
     """A hostile answer cannot fill the memory with texts."""
-    monkeypatch.setattr(parse, "_MEMO_SIZE", 0)
-    before = len(parse._days), len(parse._times)
+    monkeypatch.setattr(values, "_MEMO_SIZE", 0)
+    before = len(values._days), len(values._times)
     parse.parse_series({"results": [row("1999-01-01T03:03:03.123Z")]}, "usage", "x")
-    assert (len(parse._days), len(parse._times)) == before
+    assert (len(values._days), len(values._times)) == before
 
 
 # Wrong shapes

@@ -1,0 +1,221 @@
+"""What meters used and gateways measured over a span: rows as columns, ascending by time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import lt
+from typing import Any
+from urllib.parse import unquote
+
+from copper_cli.cloud.parse.answers import (
+    Row,
+    kind_of,
+    read_each,
+    take_object,
+    take_rows,
+    words_in,
+    wrong_kind,
+)
+from copper_cli.cloud.parse.values import (
+    clean_column,
+    to_epoch_s,
+    to_epoch_us,
+    to_epochs_s,
+    to_id,
+    to_number,
+    to_text,
+    to_utc,
+)
+from copper_cli.errors import AnswerError, CloudError
+from copper_cli.records import Aggregate, GridSeries, Reading, Series, SeriesKind
+from copper_cli.text import one_line
+
+
+def parse_readings(body: object, what: str, meter_id: str | None = None) -> list[Reading]:
+    """Register readings, ascending by time.
+
+    Raises CloudError where the answer has no list of them, none that can be read, or is to a
+    question about another meter.
+    """
+    found = _answer(body, what, meter_id)
+    rows = take_rows(found, "results", what)
+    readings = read_each(_reading, (row for row in rows if isinstance(row, dict)))
+    if rows and not readings:
+        raise CloudError(f"{what}: none of the {len(rows)} readings that the cloud sent is one.")
+    return sorted(readings, key=lambda reading: reading.time_utc)
+
+
+def _reading(row: Row) -> Reading | None:
+    time_utc = to_utc(row.get("time"))
+    if time_utc is None:
+        return None
+    return Reading(time_utc, to_number(row.get("actual")), to_number(row.get("value")))
+
+
+def parse_timezone(body: Any) -> str | None:
+    """The zone's name in a meter's location; None where there is none."""
+    name = body.get("timezone") if isinstance(body, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
+def parse_aggregate(body: object, what: str) -> Aggregate:
+    """What the meters of a type used together. AnswerError where it names no sum, not even null."""
+    found = take_object(body, what)
+    count, total = to_number(found.get("meter_count")), to_number(found.get("sum_energy"))
+    if total is None and ("sum_energy" not in found or found["sum_energy"] is not None):
+        kind = kind_of(found["sum_energy"]) if "sum_energy" in found else "nothing"
+        raise AnswerError(f"The cloud answered {kind} as the sum of {what}", words_in(found))
+    return Aggregate(meter_count=None if count is None else int(count), sum_energy=total)
+
+
+@dataclass(frozen=True, slots=True)
+class _SeriesFields:
+    rows: str
+    energy: str
+    total: str
+
+
+_USAGE = _SeriesFields("results", "usage", "sum_usage")
+_BASELINE = _SeriesFields("series", "energy", "sum_energy")
+
+
+def _fields(kind: SeriesKind) -> _SeriesFields:
+    return _USAGE if kind == "usage" else _BASELINE
+
+
+def parse_series(body: object, kind: SeriesKind, what: str, meter_id: str | None = None) -> Series:
+    """Interval rows as columns, ascending, each instant once.
+
+    Of rows with the same instant the one with the most values stays, the first of equals. A row
+    without a readable time is left out, and so is seen as absent. About a microsecond a row.
+
+    Raises CloudError where the answer has no list of rows, rows or amounts of which none can be
+    read, or is about another meter.
+    """
+    fields = _fields(kind)
+    found = _answer(body, what, meter_id)
+    total = to_number(found.get(fields.total))
+    if kind != "usage" and found.get(fields.rows) is None and total is None and not words_in(found):
+        listed: list[Any] = []  # no baseline (yet): the cloud leaves it out
+    else:
+        listed = take_rows(found, fields.rows, what)
+    times, rows = _timed([row for row in listed if type(row) is dict])
+    if not all(map(lt, times, islice(times, 1, None))):
+        times, rows = _in_order(times, rows, fields)
+    energy = _column(rows, fields.energy)
+    _check_readable(listed, rows, energy, fields, what)
+    is_usage = kind == "usage"
+    nothing = [None] * len(rows)
+    return Series(
+        times_s=times,
+        energy=energy,
+        power=_column(rows, "power"),
+        value=_column(rows, "value") if is_usage else nothing,
+        actual=_column(rows, "actual") if is_usage else nothing,
+        sum_energy=total,
+        meter_type=to_text(found.get("meter_type")),
+    )
+
+
+def _answer(body: object, what: str, meter_id: str | None) -> Row:
+    """The object in an answer about a meter. Raises CloudError for another meter's."""
+    found = take_object(body, what)
+    answered = to_id(found.get("meter_id"))
+    if meter_id and answered is not None and unquote(answered) != unquote(meter_id):
+        raise CloudError(f"{what}: the cloud answered for {one_line(answered, 80)}.")
+    return found
+
+
+def _check_readable(
+    listed: list[Any],
+    rows: list[Row],
+    energy: list[Any],
+    fields: _SeriesFields,
+    what: str,
+) -> None:
+    """CloudError where rows should be readable and none is."""
+    if listed and not rows:
+        raise CloudError(f"{what}: none of the {len(listed)} rows that the cloud sent has a time.")
+    if rows and not any(amount is not None for amount in energy):
+        sent = [row[fields.energy] for row in rows if row.get(fields.energy) is not None]
+        if sent:
+            raise CloudError(
+                f"{what}: none of the {len(sent)} amounts that the cloud sent is a number."
+            )
+
+
+def _timed(rows: list[Row]) -> tuple[list[int], list[Row]]:
+    texts = [row.get("time") for row in rows]
+    try:
+        return to_epochs_s(texts), rows
+    except (TypeError, ValueError, OverflowError):
+        pairs = [(to_epoch_s(text), row) for text, row in zip(texts, rows, strict=True)]
+        kept = [(time_s, row) for time_s, row in pairs if time_s is not None]
+        return [time_s for time_s, _ in kept], [row for _, row in kept]
+
+
+def _in_order(
+    times: Sequence[int], rows: Sequence[Row], fields: _SeriesFields
+) -> tuple[list[int], list[Row]]:
+    best: dict[int, tuple[int, Row]] = {}
+    for time_s, row in zip(times, rows, strict=True):
+        known = sum(
+            to_number(row.get(name)) is not None
+            for name in (fields.energy, "power", "value", "actual")
+        )
+        if time_s not in best or known > best[time_s][0]:
+            best[time_s] = (known, row)
+    ordered = sorted(best)
+    return ordered, [best[time_s][1] for time_s in ordered]
+
+
+def _column(rows: Iterable[Row], name: str) -> list[Any]:
+    return clean_column([row.get(name) for row in rows])
+
+
+def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
+    """The readings of each gateway as columns, ascending, each instant once (the last of equals).
+
+    Readings without a gateway or a readable time are left out. About a microsecond a reading.
+    Raises CloudError where the answer is no list, or none of its rows can be read.
+    """
+    columns: dict[object, tuple[list[object], list[object], list[object]]] = {}
+    if not isinstance(body, list):
+        raise wrong_kind(body, "a list", what)
+    for row in body:
+        if type(row) is not dict:
+            continue
+        name = row.get("gateway_id")
+        if type(name) is not str:
+            name = to_id(name)
+        found = columns.get(name)
+        if found is None:
+            found = columns[name] = ([], [], [])
+        found[0].append(row.get("hw_timestamp"))
+        found[1].append(row.get("voltage"))
+        found[2].append(row.get("frequency"))
+    read = {
+        name: series
+        for name, found in columns.items()
+        if isinstance(name, str) and name and (series := _grid_series(*found)).times_us
+    }
+    if body and not read:
+        raise CloudError(f"{what}: none of the {len(body)} readings that the cloud sent is one.")
+    return read
+
+
+def _grid_series(texts: list[object], voltage: list[object], frequency: list[object]) -> GridSeries:
+    times_us = [to_epoch_us(text) for text in texts]
+    columns = (clean_column(voltage), clean_column(frequency))
+    known = [time_us for time_us in times_us if time_us is not None]
+    if len(known) == len(times_us) and all(map(lt, known, islice(known, 1, None))):
+        return GridSeries(known, *columns)
+    last = {time_us: place for place, time_us in enumerate(times_us) if time_us is not None}
+    order = sorted(last.items())
+    places = [place for _, place in order]
+    return GridSeries(
+        [time_us for time_us, _ in order],
+        *([column[place] for place in places] for column in columns),
+    )
