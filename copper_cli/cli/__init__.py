@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from copper_cli.cli.options import (
+from copper_cli.cli.groups import (
     PROGRAM_SETTINGS,
     InterruptedRunError,
     ProgramGroup,

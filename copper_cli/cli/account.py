@@ -7,8 +7,8 @@ from datetime import datetime
 
 import click
 
+from copper_cli.cli.groups import PROGRAM_SETTINGS, ProgramGroup, version_option
 from copper_cli.cli.help import make_help
-from copper_cli.cli.options import PROGRAM_SETTINGS, ProgramGroup, version_option
 from copper_cli.cli.running import Run, pass_run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from copper_cli.cli.options import ProgramGroup
+from copper_cli.cli.groups import ProgramGroup
 from copper_cli.cli.running import Run, pass_run
 
 

@@ -8,13 +8,10 @@ import click
 
 from copper_cli.buckets import BUCKET_S
 from copper_cli.cli.dates import LAST_DAY, START, Day, settle_range
-from copper_cli.cli.options import (
-    ZONE,
-    ProgramCommand,
-    download_options,
-    option,
-)
+from copper_cli.cli.groups import ProgramCommand
+from copper_cli.cli.options import download_options, option
 from copper_cli.cli.running import Run, pass_run
+from copper_cli.cli.types import ZONE
 from copper_cli.layouts import LAYOUTS
 
 if TYPE_CHECKING:

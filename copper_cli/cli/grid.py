@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from copper_cli.cli.dates import LAST_DAY, START, Day, settle_range
-from copper_cli.cli.options import ID, ProgramGroup, download_options, option
+from copper_cli.cli.groups import ProgramGroup
+from copper_cli.cli.options import download_options, option
 from copper_cli.cli.running import Run, pass_run
+from copper_cli.cli.types import ID
 
 
 @click.group(cls=ProgramGroup)

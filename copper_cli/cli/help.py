@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from copper_cli.cli.options import ProgramCommand
+from copper_cli.cli.groups import ProgramCommand
 
 
 def make_help(program: str, example: str) -> click.Command:

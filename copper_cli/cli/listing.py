@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from copper_cli.cli.options import ID, ProgramCommand, option
+from copper_cli.cli.groups import ProgramCommand
+from copper_cli.cli.options import option
 from copper_cli.cli.running import Run, pass_run
+from copper_cli.cli.types import ID
 
 
 @click.command(cls=ProgramCommand)

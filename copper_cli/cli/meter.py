@@ -9,16 +9,10 @@ import click
 
 from copper_cli.buckets import GRANULARITIES
 from copper_cli.cli.dates import END_MIDNIGHT, LAST_DAY, START, Day, settle_range
-from copper_cli.cli.options import (
-    DRY_RUN,
-    ID,
-    ZONE,
-    CountType,
-    ProgramGroup,
-    download_options,
-    option,
-)
+from copper_cli.cli.groups import ProgramGroup
+from copper_cli.cli.options import DRY_RUN, download_options, option
 from copper_cli.cli.running import Run, pass_run
+from copper_cli.cli.types import ID, ZONE, CountType
 from copper_cli.layouts import LAYOUTS
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Shared options and parameter types: what may be typed, and what is said when it may not.
+"""The options of the program, and where else an option's value may come from.
 
 Every option can also be set by an environment variable of its name (`--output-dir`:
 COPPER_OUTPUT_DIR) and by a profile's `defaults`. Program options stand before or after the
@@ -7,37 +7,19 @@ command; the one nearest to the end of the line counts.
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from copper_cli.cli.dates import (
-    FIRST_YEAR,
-    LAST_YEAR,
-    explain_days,
-    looks_like_days_ago,
-    takes_days,
-)
+from copper_cli.cli.types import ID, CountType, PathType, QuotaType, SecondsType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "csv", "json", "ndjson")
-
-PROGRAM_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-"""Of click, for each of the programs."""
-
-
-def version_option() -> Callable[[F], F]:
-    """--version of a program, under its name."""
-    return click.version_option(package_name="copper-cli", message="%(prog)s %(version)s")
-
 
 _META = "copper_cli.options"
 _OTHER_VARIABLES = {
@@ -55,120 +37,6 @@ _RANKS = {
     ParameterSource.ENVIRONMENT: 2,
     ParameterSource.DEFAULT_MAP: 1,
 }
-
-
-class MonthType(click.ParamType[date]):
-    """A month, YYYY-MM; its first day."""
-
-    name = "month"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The month's first day; fails with one line for anything else."""
-        if isinstance(value, date):
-            return value
-        found = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", value)
-        if not found or not FIRST_YEAR <= int(found[1]) <= LAST_YEAR:
-            self.fail(f"{value!r} is not a month like 2021-09 (YYYY-MM).", param, ctx)
-        return date(int(found[1]), int(found[2]), 1)
-
-
-class ZoneType(click.ParamType[Any]):
-    """A time zone by its IANA name, in any case."""
-
-    name = "zone"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The zone; fails with the closest names for an unknown one."""
-        from zoneinfo import ZoneInfo, available_timezones
-
-        from copper_cli.config import strip_pasted
-
-        if not isinstance(value, str):
-            return value
-        # By the list, not by what can be opened: `localtime` is this machine's zone, and those
-        # below `posix/` and `right/` are copies under names that nobody else knows.
-        names = {name.lower(): name for name in available_timezones() - {"localtime", "Factory"}}
-        wanted = strip_pasted(value).lower()
-        if wanted not in names:
-            self.fail(
-                f"{value!r} is not a zone of the IANA list. {_hint(wanted, names)}", param, ctx
-            )
-        return ZoneInfo(names[wanted])
-
-
-def _hint(wanted: str, names: Mapping[str, str]) -> str:
-    """The zones closest to an unknown one."""
-    from difflib import get_close_matches
-
-    close = [names[one] for one in get_close_matches(wanted, names, n=3, cutoff=0.6)]
-    return f"Closest: {', '.join(close)}." if close else "Try America/Denver or UTC."
-
-
-class IdType(click.ParamType[str]):
-    """An id as the cloud writes it, without what came along when it was pasted."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The id; fails for what none can be."""
-        from copper_cli.config import strip_pasted
-
-        text = strip_pasted(value)
-        if not text or not text.isprintable():
-            self.fail(f"{value!r} is not an id, such as 07:57277300.", param, ctx)
-        return text
-
-
-class PathType(click.Path):
-    """A path that is not empty: an unset variable in quotes is one that is."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click does; fails for what no file or folder can be called."""
-        if not os.fspath(value) or "\0" in os.fspath(value):
-            self.fail(f"{value!r} is no path.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class SecondsType(click.FloatRange):
-    """Seconds from a thousandth to a day."""
-
-    name = "number of seconds from 0.001 to 86400"
-
-    def __init__(self) -> None:
-        super().__init__(0.001, 86400)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click does; fails for nan too, which is in no range and out of none."""
-        found = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-        return found
-
-
-class CountType(click.IntRange):
-    """A whole number from one to another."""
-
-    def __init__(self, least: int, most: int) -> None:
-        super().__init__(least, most)
-        self.name = f"whole number from {least} to {most}"  # click says that it is not a valid one
-
-
-class QuotaType(click.ParamType[str]):
-    """Limits such as 100/h,1000/d, as text."""
-
-    name = "limits"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text; UsageError for anything else."""
-        from copper_cli.config import parse_quota
-
-        parse_quota(value)
-        return str(value)
-
-
-MONTH = MonthType()
-ZONE = ZoneType()
-ID = IdType()
 
 
 class Option(click.Option):
@@ -430,118 +298,3 @@ def program_options() -> list[click.Parameter]:
             "--sandbox", is_flag=True, help="Run on a local cloud of made-up data: no credentials."
         ),
     ]
-
-
-class InterruptedRunError(Exception):
-    """Ctrl-C; click would print an empty line for a KeyboardInterrupt."""
-
-
-class ReaderGoneError(Exception):
-    """Whoever read our output has gone; click would end the process as if it were a bug."""
-
-
-class ProgramCommand(click.Command):
-    """A command that takes the program's options besides its own."""
-
-    def __init__(self, *args: Any, **attrs: Any) -> None:
-        super().__init__(*args, **attrs)
-        taken = {name for param in self.params for name in param.opts}
-        self.params += [p for p in program_options() if not taken.intersection(p.opts)]
-
-    def make_parser(self, ctx: click.Context) -> Any:
-        """As click does; where days are taken, -7d is one of them and no option."""
-        parser: Any = super().make_parser(ctx)
-        if takes_days(self):
-            process = parser._process_opts
-
-            def process_word(word: str, state: Any) -> None:
-                if looks_like_days_ago(word):
-                    state.largs.append(word)
-                else:
-                    process(word, state)
-
-            parser._process_opts = process_word
-        return parser
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """What days mean where they are taken, the command's own options, the program's."""
-        if takes_days(self):
-            explain_days(self, formatter)
-        _format_sections(self, ctx, formatter)
-
-
-class CommandGroup(click.Group):
-    """A group that tells of its commands in whole sentences, and names the closest ones."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each with the whole first sentence of its help; click would cut it."""
-        rows = []
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                rows.append((name, _first_sentence(command.help or "")))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown command gets the closest names."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            names = self.list_commands(ctx)
-            close = get_close_matches(name, names, n=2, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"One of {', '.join(names)}."
-            raise click.UsageError(f"no such command {name!r} in {ctx.command_path}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-class ProgramGroup(CommandGroup):
-    """A group whose commands take the program's options; so does the group itself."""
-
-    command_class = ProgramCommand
-    group_class = type
-
-    def __init__(self, *args: Any, **attrs: Any) -> None:
-        super().__init__(*args, **attrs)
-        self.params += program_options()
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but Ctrl-C and a closed pipe are for the program, which has its words."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise InterruptedRunError from None
-        except BrokenPipeError:
-            raise ReaderGoneError from None
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The group's own options first, the program's, then its commands."""
-        _format_sections(self, ctx, formatter)
-        self.format_commands(ctx, formatter)
-
-
-def _first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence."""
-    paragraph = " ".join(text.partition("\n\n")[0].split())
-    found = re.match(r".+?\.(?= [A-Z]|$)", paragraph)
-    return found[0] if found else paragraph
-
-
-def _format_sections(
-    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter
-) -> None:
-    own: list[tuple[str, str]] = []
-    program: list[tuple[str, str]] = []
-    program_names = {p.name for p in program_options()}
-    for param in command.get_params(ctx):
-        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
-        if record is not None:
-            (program if param.name in program_names else own).append(record)
-    sections = (("Options", own), ("Program options (before or after the command)", program))
-    for title, records in sections:
-        if records:
-            with formatter.section(title):
-                formatter.write_dl(records)

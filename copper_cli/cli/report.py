@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from copper_cli.cli.options import DRY_RUN, MONTH, ProgramGroup, option
+from copper_cli.cli.groups import ProgramGroup
+from copper_cli.cli.options import DRY_RUN, option
 from copper_cli.cli.running import Run, pass_run
+from copper_cli.cli.types import MONTH
 
 _NOTES = "readme.txt"
 

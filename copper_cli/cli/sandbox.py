@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copper_cli.cli.options import CommandGroup
+from copper_cli.cli.groups import CommandGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import pytest
 
 from copper_cli import cli
 from copper_cli.cli.dates import LAST_DAY, START
-from copper_cli.cli.options import MONTH, ZONE
+from copper_cli.cli.types import MONTH, ZONE
 
 from .conftest import Copper
 
