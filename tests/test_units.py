@@ -21,7 +21,7 @@ LATE = datetime(2022, 3, 28, 12, tzinfo=UTC)
 
 def meter(meter_id, value, meter_type="power", uom="kwh"):
     last = None if value is None else LastReading(value, LATE)
-    return Meter(meter_id, meter_type, "connected", None, None, None, uom, last, ())
+    return Meter(meter_id, meter_type, "connected", None, None, uom, last, ())
 
 
 def bulk(meter_id, value, meter_type="power", time_utc=EARLY):
@@ -202,7 +202,7 @@ def test_no_reading_leaves_nothing_to_verify(value):
 
 def test_a_reading_without_value_is_no_reading():
     """The cloud may send a last reading whose value is null."""
-    silent = Meter("1", "gas", None, None, None, None, "ccf", LastReading(None, None), ())
+    silent = Meter("1", "gas", None, None, None, "ccf", LastReading(None, None), ())
     assert normalise_last_readings([silent], [])["1"] == Normalised(None, True)
 
 

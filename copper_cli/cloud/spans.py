@@ -11,20 +11,20 @@ meters have shown is doubted by the others as far as it costs them calls.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from math import ceil, log, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, log
 from pathlib import Path
 from types import TracebackType
 
 from copper_cli.cloud.host import host_of
+from copper_cli.cloud.span_lengths import choose_probe, make_even, round_up
+from copper_cli.cloud.span_notes import WITNESSES, Span, merge_spans, read_spans, write_spans
 from copper_cli.config import Settings
 from copper_cli.errors import LocalError
 from copper_cli.files.names import short_digest
-from copper_cli.files.private import write_private
 
 _STRIDE = 3
 """While nothing is known to be granted, each refusal is followed by a length about so many times
@@ -39,32 +39,6 @@ _FORGET_S = 7 * 86400
 """After this long a limit is tried again: the cloud may have become more generous."""
 _BELIEVED = 6
 """Once so many meters have met a limit, only a single window may still save enough to try it."""
-_WITNESSES = 8
-"""So many meters that have met a limit are known by their ids; more are counted."""
-
-
-@dataclass(slots=True)
-class _Span:
-    """What is known under one name."""
-
-    granted: int = 0
-    """The longest span that was answered."""
-    refused: int = 0
-    """The shortest that was refused or answered in part; 0: never."""
-    before: tuple[int, int] | None = None
-    """`granted` and `refused` as they were until less than `granted` was refused: to be tried
-    once more, since one meter may be refused for reasons of its own."""
-    learned_s: float = 0.0
-    """When `refused` was last learned, or found to hold no longer."""
-    hope: float = 0.0
-    """Calls that a length between the two would have saved so far, weighed by its chance."""
-    seen: int = 0
-    """Meters that have met the limit; 0: nobody's in particular (grid), or one meter's own."""
-    meters: list[str] = field(default_factory=list)
-    """The first of them."""
-    doubt: float = 0.0
-    """Calls that others would have saved so far were it the oddity of those meters, weighed by the
-    chance of that: a half for one meter, a quarter for two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +74,7 @@ class SpanBook:
         self._now = now
         self._changed = threading.Condition()
         # Under a name what holds for all, under `name meter` what holds for one.
-        self._spans = _read(path)
+        self._spans = read_spans(path)
         self._ignored = False
         self._met: set[str] = set()
         self._doubters: set[str] = set()
@@ -129,10 +103,10 @@ class SpanBook:
         left = ceil(left)
         longest = min(left, most or left)
         with self._changed:
-            span = _Span() if self._ignored else self._find(self._key(name, meter))
+            span = Span() if self._ignored else self._find(self._key(name, meter))
         if span.refused and not span.granted:
             return choose_probe(left, 1, min(span.refused, longest + 1), even)
-        return _make_even(left, min(longest, span.granted) if span.refused else longest, even)
+        return make_even(left, min(longest, span.granted) if span.refused else longest, even)
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
@@ -160,7 +134,7 @@ class SpanBook:
         """
         with self._changed:
             key = self._key(name, meter)
-            span = self._spans.setdefault(key, _Span())
+            span = self._spans.setdefault(key, Span())
             known = replace(span)
             if span.before and length >= span.before[0]:
                 span.granted, span.refused = span.before
@@ -185,9 +159,9 @@ class SpanBook:
         """
         with self._changed:
             key = self._key(name, meter)
-            span = self._spans.setdefault(key, _Span())
+            span = self._spans.setdefault(key, Span())
             if meter and key == name and length <= span.granted:
-                self._set_apart(name, meter, _Span(0, length, learned_s=self._now()))
+                self._set_apart(name, meter, Span(0, length, learned_s=self._now()))
                 return
             if span.before and length <= span.before[0]:
                 if left >= self._doubting.get(key, 0):
@@ -218,7 +192,7 @@ class SpanBook:
             met = self._count_cut(name, length, meter)
             if not met:
                 return
-            limit = _Span(length, length + 1, learned_s=self._now())
+            limit = Span(length, length + 1, learned_s=self._now())
             if meter and key == name and length < span.granted:
                 if len(met) == 1:
                     self._set_apart(name, meter, limit)
@@ -245,22 +219,22 @@ class SpanBook:
         own = _own_key(name, meter)
         return own if own in self._spans else name
 
-    def _find(self, key: str) -> _Span:
-        return self._spans.get(key, _Span())
+    def _find(self, key: str) -> Span:
+        return self._spans.get(key, Span())
 
-    def _count_in(self, span: _Span, key: str, name: str, meter: str) -> bool:
+    def _count_in(self, span: Span, key: str, name: str, meter: str) -> bool:
         """One more meter has met the limit of all; True where it had not been counted."""
         whose = _own_key(name, meter)
         if not meter or key != name or meter in span.meters or whose in self._met:
             return False
-        if len(span.meters) < _WITNESSES:
+        if len(span.meters) < WITNESSES:
             span.meters.append(meter)
         else:
             self._met.add(whose)
         span.seen += 1
         return True
 
-    def _set_apart(self, name: str, meter: str, limit: _Span) -> None:
+    def _set_apart(self, name: str, meter: str, limit: Span) -> None:
         """A meter gets less than others were granted: its own oddity, until others get no more.
 
         Two meters in turn are believed: the cloud is stricter now.
@@ -281,17 +255,17 @@ class SpanBook:
         self._spans[own] = limit
         self._keep(own)
 
-    def _lift(self, name: str, key: str, span: _Span, meter: str) -> None:
+    def _lift(self, name: str, key: str, span: Span, meter: str) -> None:
         """The limit does not hold for this meter, so it is the oddity of those who have met it."""
         for other in span.meters if key == name and meter else ():
             own = _own_key(name, other)
             if other != meter and own not in self._spans:
-                self._spans[own] = _Span(span.granted, span.refused, learned_s=span.learned_s)
+                self._spans[own] = Span(span.granted, span.refused, learned_s=span.learned_s)
                 self._keep(own)
         span.refused, span.learned_s = 0, self._now()  # or the cloud is more generous now
         span.seen, span.meters, span.doubt = 0, [], 0.0
 
-    def _doubts(self, attempt: Attempt, key: str, span: _Span) -> bool:
+    def _doubts(self, attempt: Attempt, key: str, span: Span) -> bool:
         """True where it pays on average that this meter tries whether the limit is its own too.
 
         Each meter that has met it makes it half as likely that it was their oddity.
@@ -342,7 +316,7 @@ class SpanBook:
         if granted >= attempt.length:  # this meter's own fault, or a stricter cloud: least tells
             return 1
         if granted:
-            return _make_even(attempt.left, granted, attempt.even)
+            return make_even(attempt.left, granted, attempt.even)
         least = max(1, attempt.length // _STRIDE**2)  # its middle with what was refused is a stride
         return choose_probe(attempt.left, least, attempt.length, attempt.even)
 
@@ -354,18 +328,18 @@ class SpanBook:
                 del self._probing[key]
                 self._changed.notify_all()
 
-    def _choose(self, attempt: Attempt, key: str, span: _Span) -> tuple[int, int]:
+    def _choose(self, attempt: Attempt, key: str, span: Span) -> tuple[int, int]:
         """The length that is known to be granted (0: none), and the one to ask for.
 
         A length between granted and refused is tried where that saves calls on average, by
         `_weigh`.
         """
         left, longest, even = attempt.left, attempt.longest, attempt.even
-        known = _make_even(left, min(longest, span.granted), even)
+        known = make_even(left, min(longest, span.granted), even)
         if longest <= span.granted:
             return known, known
         if not span.refused or not span.granted:
-            return known, _make_even(left, longest, even)
+            return known, make_even(left, longest, even)
         if span.before and longest >= span.refused and left >= self._doubting.get(key, 0):
             return known, min(longest, span.before[0])
         length = choose_probe(left, span.granted, min(span.refused, longest + 1), even)
@@ -375,13 +349,13 @@ class SpanBook:
             # Or the least that would save a call: it is refused if nothing has changed.
             least = ceil(left / max(1, ceil(left / span.granted) - 1))
             least = max(least, span.refused) if doubts else least
-            length = max(length, _round_up(least, even))
+            length = max(length, round_up(least, even))
             return known, min(longest, length)
         if length > span.granted and not self._weigh(attempt, key, length, span):
             return known, known
         return known, length
 
-    def _weigh(self, attempt: Attempt, key: str, length: int, span: _Span) -> bool:
+    def _weigh(self, attempt: Attempt, key: str, length: int, span: Span) -> bool:
         """True where trying this length saves calls on average.
 
         Granted it saves some, refused it costs one. Limits are taken to lie anywhere between
@@ -405,27 +379,27 @@ class SpanBook:
         if self._path is None:
             return
         self._look_up(key)
-        self._write(_read(self._path) | {key: self._spans[key]})
+        self._write(read_spans(self._path) | {key: self._spans[key]})
 
     def _drop(self, key: str) -> None:
         """Nothing is known under a key any more."""
         self._spans.pop(key, None)
         if self._path is not None:
-            self._write({other: span for other, span in _read(self._path).items() if other != key})
+            self._write(
+                {other: span for other, span in read_spans(self._path).items() if other != key}
+            )
 
-    def _write(self, spans: dict[str, _Span]) -> None:
+    def _write(self, spans: dict[str, Span]) -> None:
         assert self._path is not None
-        head = {"host": self.host, "partner": self.partner}
-        body = {"spans": {key: asdict(span) for key, span in spans.items()}}
         with suppress(OSError):
-            write_private(self._path, json.dumps(head | body))
+            write_spans(self._path, spans, host=self.host, partner=self.partner)
 
     def _look_up(self, key: str) -> None:
         """Take over what another process has learned."""
-        theirs = _read(self._path).get(key)
+        theirs = read_spans(self._path).get(key)
         if theirs is not None:
             mine = self._spans.get(key)
-            self._spans[key] = theirs if mine is None else _merge(mine, theirs)
+            self._spans[key] = theirs if mine is None else merge_spans(mine, theirs)
 
 
 def spans_path(settings: Settings) -> Path:
@@ -539,80 +513,6 @@ class Attempt:
             self._refused = 0
 
 
-def choose_probe(left: int, granted: int, refused: int, even: int = 1) -> int:
-    """The length worth trying between one that is granted and one that is refused.
-
-    It is the least that brings the calls for `left` half way, by ratio, from those needed at
-    `granted` to the fewest that are possible below `refused`; rounded up to a multiple of
-    `even` where that is not known to be refused. Where no length changes the number of calls
-    it is `granted`.
-    """
-    many, few = ceil(left / granted), ceil(left / max(granted, refused - 1))
-    if many == few:
-        return _make_even(left, granted, even)
-    length = ceil(left / min(many - 1, max(few, round(sqrt(few * many)))))
-    rounded = _round_up(length, even)
-    return rounded if rounded < refused else length
-
-
-def _make_even(left: int, length: int, even: int) -> int:
-    """The length, cut down to a multiple of `even` where that costs no call; `left` at most."""
-    if length >= left:
-        return left
-    rounded = length - length % even
-    return rounded if rounded and ceil(left / rounded) == ceil(left / length) else length
-
-
-def _round_up(length: int, even: int) -> int:
-    """The next multiple of `even`; below that there is nothing to round to."""
-    return length if length < even else ceil(length / even) * even
-
-
-def _merge(mine: _Span, theirs: _Span) -> _Span:
-    """What both say; the later of the two where they contradict each other."""
-    later = mine if mine.learned_s >= theirs.learned_s else theirs
-    if mine.refused and theirs.refused:
-        seen = max(mine.seen, theirs.seen, len({*mine.meters, *theirs.meters}))
-        meters = sorted({*mine.meters, *theirs.meters})[:_WITNESSES]
-        later = replace(later, seen=seen, meters=meters)
-    granted = max(mine.granted, theirs.granted)
-    refused = min(mine.refused or theirs.refused, theirs.refused or mine.refused)
-    if refused and granted >= refused:
-        return later
-    return replace(later, granted=granted, refused=refused)
-
-
 def _own_key(name: str, meter: str) -> str:
     """No name has a blank in it."""
     return f"{name} {meter}" if meter else name
-
-
-def _read(path: Path | None) -> dict[str, _Span]:
-    """What a file holds; of an older version's nobody knows how many meters have met a limit."""
-    if path is None:
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if "spans" not in found:
-            found = {name: span | {"seen": min(span["refused"], 1)} for name, span in found.items()}
-        else:
-            found = found["spans"]
-        return {str(key): _check(_Span(**span)) for key, span in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        return {}
-
-
-def _check(span: _Span) -> _Span:
-    """The span as it was written. Raises TypeError or ValueError for odd values."""
-    before = (0, 0) if span.before is None else tuple(span.before)
-    numbers = (span.granted, span.refused, span.seen, *before)
-    if len(numbers) != 5 or any(type(number) is not int or number < 0 for number in numbers):
-        raise TypeError(span)
-    if not isinstance(span.meters, list) or not all(isinstance(one, str) for one in span.meters):
-        raise TypeError(span)
-    if span.refused and span.granted >= span.refused:
-        raise ValueError(span)
-    span.before = before if span.before is not None else None  # type: ignore[assignment]
-    span.learned_s, span.hope = float(span.learned_s), float(span.hope)
-    span.doubt = float(span.doubt)
-    return span

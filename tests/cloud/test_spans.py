@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from copper_cli.cloud import spans
+from copper_cli.cloud.span_lengths import choose_probe
 from copper_cli.cloud.spans import (
     SpanBook,
-    choose_probe,
     forget_spans,
     look_at_spans,
     open_spans,
