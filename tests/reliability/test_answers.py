@@ -57,15 +57,21 @@ def moved(days: int) -> Callable[[Question], Any]:
 BAD: dict[str, tuple[Callable[[Question], Any], str]] = {
     "an error": (lambda _: {"error": "upstream timed out", "code": 504}, "upstream timed out"),
     "a message": (lambda _: {"message": "Internal\nServer Error"}, "Internal Server Error"),
-    "nothing": (lambda _: {}, "nothing as the rows"),
+    "nothing": (lambda _: {}, "nothing in the place of its rows"),
     "null": (lambda _: None, "null instead of an object"),
     "a list": (lambda _: [], "a list instead of an object"),
-    "results null": (shaped(lambda found, _: {**found, "results": None}), "null as the rows"),
+    "results null": (
+        shaped(lambda found, _: {**found, "results": None}),
+        "null in the place of its rows",
+    ),
     "results missing": (
         shaped(lambda found, _: {k: v for k, v in found.items() if k != "results"}),
-        "nothing as the rows",
+        "nothing in the place of its rows",
     ),
-    "results an object": (shaped(lambda found, _: {**found, "results": {}}), "object as the rows"),
+    "results an object": (
+        shaped(lambda found, _: {**found, "results": {}}),
+        "object in the place of its rows",
+    ),
     "no rows and a sum": (shaped(lambda found, _: {**found, "results": []}), "own sum says 12"),
     "rows of junk": (each_row(lambda r: "x"), "none of the 25 rows"),
     "rows of null": (each_row(lambda r: None), "none of the 25 rows"),
@@ -478,7 +484,7 @@ class TestOthers:
         ("answer", "told"),
         [
             ({"error": "upstream timed out"}, "upstream timed out"),
-            ({"results": None}, "null as the rows"),
+            ({"results": None}, "null in the place of its rows"),
             ({"results": [1, None, {}]}, "none of the 3 readings"),
             ({"meter_id": "07:2", "results": []}, "for 07:2"),
             ({"results": [{"time": "2020-03-02T08:00:00Z", "actual": 1}]}, "outside the span"),
@@ -545,7 +551,7 @@ class TestOthers:
             (town.folder / "out" / "manifest.json").unlink()
         town.cloud.defaults[path] = said({"series": None, "sum_energy": 3.5})
         facts = download_series(town.connect(), request, town.output()).facts
-        assert "null as the rows (series)" in facts["failed"][0]["reason"]
+        assert "null in the place of its rows (series)" in facts["failed"][0]["reason"]
 
     def test_a_report_leaves_out_what_it_cannot_believe(self, town: Town) -> None:
         """A total of which one meter's answer is none is not made."""
@@ -578,8 +584,8 @@ def test_the_reason_names_no_address(town: Town) -> None:
     with pytest.raises(CloudError) as caught:
         town.connect().client.fetch_series("07:1", "usage", DAY_WINDOW, "hour")
     assert str(caught.value) == (
-        "The cloud answered nothing as the rows (results) of usage of meter 07:1 from "
-        "2021-03-02T07:00:00Z to 2021-03-03T07:00:00Z: x."
+        "usage of meter 07:1 from 2021-03-02T07:00:00Z to 2021-03-03T07:00:00Z: "
+        "the cloud answered 200 with an error: x."
     )
 
 
