@@ -15,6 +15,7 @@ from copper_cli.cloud.session import CloudSession, reuse_always
 from copper_cli.cloud.worth import (
     check_filled,
     check_grid,
+    check_local_times,
     check_sum,
     has_amounts,
     hold_readings,
@@ -154,15 +155,18 @@ class CloudClient:
 
         def read(body: Any) -> Series:
             found = parse.parse_series(body, kind, what, meter_id)
+            is_over = window.end_utc.timestamp() < self._session.clock.now() - TO_COME_S
+            if parse.has_local_times(body, kind):
+                check_local_times(found, window, granularity, what, is_over=is_over)
             held = hold_series(found, window, granularity, what)
+            if is_over:
+                check_sum(held.series, window, granularity, what)
+                check_filled(held.series, window, granularity, what)
             self._tell_left_out(held.left_out, what)
-            check_sum(held.series, window, granularity, what)
-            if window.end_utc.timestamp() < self._session.clock.now() - TO_COME_S:
-                check_filled(held.series, window, what)
             return held.series
 
         def is_settled(series: Series) -> bool:
-            if series.sum_energy and not has_amounts(series):
+            if series.sum_energy and not has_amounts(series, window.start_utc.timestamp()):
                 return False  # a doubt that only the whole range can settle
             span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
             now_s = self._session.clock.now()
@@ -216,7 +220,7 @@ class CloudClient:
         """IANA name of the zone where a meter is; None where the cloud does not say."""
         return self._session.get_json(
             f"{self._meter(meter_id)}/location",
-            read=parse.parse_timezone,
+            read=partial(parse.parse_timezone, what=f"location of meter {meter_id}"),
             reuse=lambda name: name is not None,
         )
 

@@ -260,9 +260,12 @@ def _connection_cause(text: str) -> str:
 
 
 def parse_json(body: bytes, host: str) -> Any:
-    """The body of a 200 as JSON; PassingError where it is none. NaN and Infinity become None."""
+    """The body of a 200 as JSON; PassingError where it is none.
+
+    NaN and Infinity, which are no JSON, become texts: a number that cannot be read is no null.
+    """
     try:
-        return json.loads(body, parse_constant=lambda _: None)
+        return json.loads(body, parse_constant=str)
     except (ValueError, RecursionError):
         found = "a page of HTML" if _is_html(body) else "something that is not JSON"
         found = found if body.strip() else "an empty body (200)"

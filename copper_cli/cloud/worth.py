@@ -10,8 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain, pairwise
-from math import fsum
+from itertools import islice, pairwise
+from math import fsum, inf
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.errors import CloudError
@@ -23,6 +23,12 @@ _FINER, _COARSER = 0.75, 1.5
 """Shares of a bucket between which rows may be apart: months, and days at a clock change, vary."""
 _MARGIN_S = DAY_S
 """How far readings may lie outside the window that was asked for without a word."""
+
+
+_LEAST_MONTH_S = 27 * DAY_S
+_LONGEST_MONTH_S = 31 * DAY_S
+_MOST_OFFSET_S = 15 * 3600
+"""No zone's time is further from UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,51 +46,97 @@ def hold_series(series: Series, window: Window, granularity: str, what: str) -> 
 
     Clouds send a row at either end or at both, so a bucket more is taken without a word; rows
     further off are left out and counted. Where some were, the sum stays only if it is that of
-    the rows that remain. Raises CloudError where all rows lie elsewhere, or where they are
-    coarser or finer than was asked for (by their median distance).
+    the rows that remain. Raises CloudError where all rows lie elsewhere, where some do and the
+    others do not show that the answer is of this window (none is inside, or none holds an
+    amount), or where they are coarser or finer than was asked for (by their median distance).
     """
-    step_s = BUCKET_S.get(granularity, 31 * DAY_S)
+    step_s = BUCKET_S.get(granularity, _LONGEST_MONTH_S)
     start_s, end_s = _seconds(window)
     first = bisect_left(series.times_s, start_s - step_s)
     last = bisect_right(series.times_s, end_s + step_s)
     left_out = len(series.times_s) - (last - first)
     if left_out:
-        if first == last:
+        is_long = end_s - start_s > step_s
+        inside = bisect_left(series.times_s, end_s) - bisect_right(series.times_s, start_s)
+        if first == last or (is_long and inside == 0):
             raise CloudError(_elsewhere(series.times_s[0], left_out, "rows", what))
-        series = _cut(series, first, last, start_s)
-    _check_spacing(series.times_s, granularity, what)
+        series = _cut(series, first, last, window)
+        if not has_amounts(series, *((start_s, end_s) if is_long else ())):
+            raise CloudError(
+                f"{what}: {left_out} rows that the cloud sent lie outside the span it was asked "
+                "for, and the others hold no value."
+            )
+    check_spacing(series.times_s, granularity, what)
     return Held(series, left_out)
 
 
-def check_sum(series: Series, window: Window, granularity: str, what: str) -> None:
-    """Raises CloudError where there is no row at all, and the sum is of something.
+def check_local_times(
+    series: Series, window: Window, granularity: str, what: str, *, is_over: bool
+) -> None:
+    """Raises CloudError where times without an offset, read as UTC, do not fit the window.
 
-    In a window shorter than a bucket (before a clock change) there may be none.
+    The first must be that of the window's start or of its first bucket. The last must be at its
+    end if that `is_over` (its rows are there), or so far from it that no zone's offset explains
+    it: then the cloud has cut its answer short. Hours that are absent at an end are not told from
+    those that another zone moves: such an answer is not believed either.
+    """
+    if not series.times_s:
+        return
+    step_s = BUCKET_S.get(granularity, _LONGEST_MONTH_S)
+    least_s = BUCKET_S.get(granularity, _LEAST_MONTH_S)
+    slack_s = min(step_s / 2, 3600)  # a bucket at a clock change is an hour longer or shorter
+    start_s, end_s = _seconds(window)
+    late_s, early_s = series.times_s[0] - start_s, end_s - series.times_s[-1]
+    begins = 0 <= late_s <= slack_s or least_s - slack_s <= late_s <= step_s + slack_s
+    is_open = not is_over or early_s > _MOST_OFFSET_S
+    if not (begins and (abs(early_s) <= slack_s or (is_open and early_s >= 0))):
+        raise CloudError(
+            f"{what}: its times have no offset and do not fit: read as UTC they go from "
+            f"{_text(series.times_s[0])} to {_text(series.times_s[-1])}."
+        )
+
+
+def check_sum(series: Series, window: Window, granularity: str, what: str) -> None:
+    """Raises CloudError where there is no row, and the sum is of something: of a span long over.
+
+    A row at the window's start is of the bucket before it; where it is alone, its amount may be
+    what the sum is of. In a window shorter than a bucket (before a clock change) there may be none.
     """
     start_s, end_s = _seconds(window)
-    is_whole = end_s - start_s >= BUCKET_S.get(granularity, 31 * DAY_S)
-    if is_whole and series.sum_energy and not series.times_s:
+    is_whole = end_s - start_s >= BUCKET_S.get(granularity, _LEAST_MONTH_S)
+    is_bare = not _rows_after(series, start_s) and not has_amounts(series)
+    if is_whole and series.sum_energy and is_bare:
         raise CloudError(
             f"{what}: the cloud sent no row, though its own sum says {series.sum_energy}."
         )
 
 
-def check_filled(series: Series, window: Window, what: str) -> None:
-    """Raises CloudError where rows hold nothing, and the sum is of something: of a span long over.
+def check_filled(series: Series, window: Window, granularity: str, what: str) -> None:
+    """Raises CloudError where rows hold no amount, and the sum does: of a span long over.
 
-    A row at the window's start is of the bucket before it.
+    A row at the window's start is of the bucket before it, one behind its end tells nothing while
+    there are others. Registers are no amounts.
     """
-    rows = len(series.times_s) - bisect_right(series.times_s, _seconds(window)[0])
-    if rows and series.sum_energy and not has_amounts(series):
+    start_s, end_s = _seconds(window)
+    is_whole = end_s - start_s >= BUCKET_S.get(granularity, _LEAST_MONTH_S)
+    rows = bisect_right(series.times_s, end_s) - bisect_right(series.times_s, start_s)
+    if not rows and is_whole:  # months that are counted from elsewhere may end an hour later
+        rows, end_s = _rows_after(series, start_s), series.times_s[-1] if series.times_s else end_s
+    if rows and series.sum_energy and not has_amounts(series, start_s, end_s):
         raise CloudError(
             f"{what}: none of the {rows} rows that the cloud sent holds a value, though its own "
             f"sum says {series.sum_energy}."
         )
 
 
-def has_amounts(series: Series) -> bool:
-    """True where any row holds an amount or a register."""
-    return any(cell is not None for cell in chain(series.energy, series.value))
+def has_amounts(series: Series, after_s: float = -inf, until_s: float = inf) -> bool:
+    """True where any row, later than an instant and up to another, holds an amount."""
+    first, last = (bisect_right(series.times_s, edge_s) for edge_s in (after_s, until_s))
+    return any(amount is not None for amount in islice(series.energy, first, last))
+
+
+def _rows_after(series: Series, instant_s: int) -> int:
+    return len(series.times_s) - bisect_right(series.times_s, instant_s)
 
 
 def hold_readings(
@@ -120,8 +172,11 @@ def check_grid(answer: Iterable[GridSeries], window: Window, what: str) -> None:
         )
 
 
-def _cut(series: Series, first: int, last: int, start_s: int) -> Series:
-    """Rows `first` to `last`; without the sum where that is of more than them."""
+def _cut(series: Series, first: int, last: int, window: Window) -> Series:
+    """Rows `first` to `last`; without the sum where that is not of those in the window.
+
+    A row at the window's start is of the bucket before it, one behind its end of another window.
+    """
     rows = slice(first, last)
     kept = replace(
         series,
@@ -132,17 +187,21 @@ def _cut(series: Series, first: int, last: int, start_s: int) -> Series:
         actual=series.actual[rows],
     )
     own = series.sum_energy
-    inside = bisect_right(kept.times_s, start_s)
-    rest = fsum(energy for energy in kept.energy[inside:] if energy is not None)
+    inside = slice(*(bisect_right(kept.times_s, edge_s) for edge_s in _seconds(window)))
+    rest = fsum(energy for energy in kept.energy[inside] if energy is not None)
     if own is not None and abs(own - rest) > 0.01 * abs(own) + 0.00005 * len(kept.times_s):
         return replace(kept, sum_energy=None)
     return kept
 
 
-def _check_spacing(times_s: Sequence[int], granularity: str, what: str) -> None:
+def check_spacing(times_s: Sequence[int], granularity: str, what: str) -> None:
+    """Raises CloudError where rows, ascending, are coarser or finer than was asked for.
+
+    By their median distance, from three rows up.
+    """
     step_s = bucket_s(granularity)
     count = len(times_s) - 1
-    if count + 1 < _FROM_ROWS or times_s[-1] - times_s[0] == count * step_s:
+    if count + 1 < _FROM_ROWS:
         return
     apart = sorted(after - before for before, after in pairwise(times_s))
     median_s = apart[(count - 1) // 2]

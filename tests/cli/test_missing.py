@@ -117,8 +117,8 @@ def test_one_meter_without_a_readable_answer(town: FixedCloud, copper: Copper) -
     assert ended.code == 6
     assert "complete!" not in ended.out
     assert ended.err.splitlines()[0] == (
-        "07:2 failed: The cloud answered nothing as the rows (results) of usage of meter 07:2 "
-        f"{SPAN}: upstream [31m timed out."
+        f"07:2 failed: usage of meter 07:2 {SPAN}: "
+        "the cloud answered 200 with an error: upstream [31m timed out."
     )
     assert "1 meter done, 0 empty, 1 failed" in ended.err
     assert ended.err.splitlines()[-1] == (

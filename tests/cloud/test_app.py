@@ -31,10 +31,10 @@ def app(session):
     ("body", "said"),
     [
         ({"error": "upstream timed out", "code": 504}, "upstream timed out"),
-        ({"user": {}}, "nothing as the rows"),
-        ({"premise_list": None}, "null as the rows"),
-        ({"premise_list": "p1"}, "a text as the rows"),
-        ({"premise_list": {"id": "p1"}}, "an object as the rows"),
+        ({"user": {}}, "nothing in the place of its rows"),
+        ({"premise_list": None}, "null in the place of its rows"),
+        ({"premise_list": "p1"}, "a text in the place of its rows"),
+        ({"premise_list": {"id": "p1"}}, "an object in the place of its rows"),
         ({"premise_list": ["p1", None]}, "none can be read"),
         ({"premise_list": [{"name": "Home"}]}, "none can be read"),
         ([GOOD_STATE], "a list instead of an object"),
@@ -59,10 +59,13 @@ def test_a_state_without_premises_to_read_fails(cloud, app, body, said):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"error": "down"}, "nothing as the rows .*: down"),
-        ({"results": None}, "null as the rows"),
+        ({"error": "down"}, "200 with an error: down"),
+        ({"results": None}, "null in the place of its rows"),
         ({"results": [7]}, "none can be read"),
-        ({"results": [], "error": "down"}, "an error for instant of premise p1: down"),
+        (
+            {"results": [], "error": "down"},
+            "instant of premise p1: the cloud answered 200 with an error: down",
+        ),
         ([], "a list instead of an object"),
     ],
 )

@@ -288,7 +288,7 @@ def test_the_zone_of_a_meter(cloud, client):
     assert client.fetch_timezone("07:1") is None
 
 
-@pytest.mark.parametrize("body", [{"timezone": None}, {"error": "down"}, {}, [], None])
+@pytest.mark.parametrize("body", [{"timezone": None}, {}, [], None])
 def test_a_location_without_a_zone_is_not_kept(cloud, client, body):
     """However long the cloud lets it be kept: it may know the zone tomorrow."""
     headers = {"Cache-Control": "max-age=31536000"}
@@ -302,3 +302,14 @@ def test_a_location_without_a_zone_is_not_kept(cloud, client, body):
     assert not client.is_timezone_cached("07:1")
     assert client.fetch_timezone("07:1") == "America/Denver"
     assert client.is_timezone_cached("07:1")
+
+
+def test_a_location_that_is_an_error(cloud, client):
+    """It does not say that there is no zone; not kept either."""
+    headers = {"Cache-Control": "max-age=31536000"}
+    for body in ({"error": "down"}, {"timezone": None, "statusCode": 500, "message": "down"}):
+        cloud.say(f"{ROOT}/meter/07%3A1/location", Said(body=body, headers=headers))
+        with pytest.raises(CloudError, match="^location of meter 07:1: .* an error: down"):
+            client.fetch_timezone("07:1")
+    cloud.say(f"{ROOT}/meter/07%3A1/location", {"timezone": "America/Denver"})
+    assert client.fetch_timezone("07:1") == "America/Denver"

@@ -194,7 +194,7 @@ def test_aggregate():
 @pytest.mark.parametrize("body", [{"meter_count": 3}, {"error": "down"}, {"sum_energy": "much"}])
 def test_an_aggregate_without_a_sum_is_no_aggregate(body):
     """A report must not leave its line out as if nobody reported."""
-    with pytest.raises(CloudError, match="as the sum of x"):
+    with pytest.raises(CloudError, match=r"^x: "):
         parse.parse_aggregate(body, "x")
 
 
@@ -279,7 +279,9 @@ def test_what_is_no_number_is_none():
     for value in odd:
         body = {"results": [row(AT, usage=value), row("2022-03-02T05:30:00.000Z", usage=0)]}
         assert parse.parse_series(body, "usage", "x").energy == [None, 0]
-        assert parse.parse_series({**body, "sum_usage": value}, "usage", "x").sum_energy is None
+        if value is not None:
+            with pytest.raises(CloudError, match=r"^x: its own sum cannot be read: "):
+                parse.parse_series({**body, "sum_usage": value}, "usage", "x")
     mixed = {"results": [row(AT, usage=10**400), row("2022-03-02T05:30:00.000Z", usage=0.5)]}
     assert parse.parse_series(mixed, "usage", "x").energy == [None, 0.5]
 
@@ -297,8 +299,8 @@ def test_what_is_no_number_is_none():
         ("2022-03-02T04:30:00", AT_S),
         ("2022-03-02 04:30:00Z", AT_S),
         ("20220302T043000Z", AT_S),
-        ("2022-03-02", AT_S - 16200),
-        ("1969-12-31T23:59:59.500Z", -1),
+        ("1970-01-01T00:00:00.500Z", 0),
+        ("2199-12-31T23:59:59.999Z", 7258118399),
     ],
 )
 def test_times_in_series_round_down_to_seconds(text, seconds):
@@ -308,12 +310,19 @@ def test_times_in_series_round_down_to_seconds(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "odd", [None, 5, "", "soon", "2022-13-01T00:00:00Z", [], "2022-03-02T25:00Z"]
+    "odd",
+    [
+        *[None, 5, "", "soon", "2022-13-01T00:00:00Z", [], "2022-03-02T25:00Z"],
+        *["2022-03-02", "20220302", "2022-W09-3", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"],
+        *["1969-12-31T23:59:59.500Z", "2200-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01"],
+    ],
 )
 def test_rows_without_a_time_are_left_out(odd):
-    """The others stay."""
+    """The others stay. A date alone is a day somewhere, no instant; nor is what lies outside 1970
+    to 2199, such as a zero time, which not every zone's calendar can bear."""
     series = parse.parse_series({"results": [row(odd), row(AT), 7]}, "usage", "x")
     assert series.times_s == [AT_S]
+    assert parse.to_utc(odd) is None
 
 
 def test_an_empty_answer_is_an_empty_series():
@@ -329,7 +338,7 @@ def test_an_empty_answer_is_an_empty_series():
         assert (series.times_s, series.energy, series.actual) == ([], [], [])
 
 
-@given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)))
+@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2199, 12, 31)))
 def test_any_instant_is_read_as_datetime_does(instant):
     """The fast reading of a time agrees with the plain one, to the second below."""
     text = instant.isoformat() + "Z"
@@ -351,7 +360,7 @@ def test_the_memory_of_times_is_bounded(monkeypatch):
 @pytest.mark.parametrize("odd", [value for value in ODD if not isinstance(value, list)])
 def test_a_list_must_be_a_list(odd):
     """One line that names what was asked."""
-    match = r"^The cloud answered .* instead of a list for meter(: text)?\.$"
+    match = r"^meter: the cloud answered .* instead of a list(: text)?\.$"
     with pytest.raises(CloudError, match=match):
         parse.parse_offset_page(odd, "meter")
 
@@ -374,7 +383,7 @@ def test_an_object_must_be_an_object(odd):
 @pytest.mark.parametrize("odd", [5, {"a": 1}, "text", True])
 def test_rows_must_be_a_list(odd):
     """A text where the rows should be is an error, not an empty series."""
-    with pytest.raises(CloudError, match=r"as the rows \(results\) of x\b"):
+    with pytest.raises(CloudError, match=r"^x: .* in the place of its rows \(results\)"):
         parse.parse_series({"results": odd}, "usage", "x")
 
 
@@ -390,7 +399,7 @@ def test_next_pages():
     for last in ({"results": []}, {"results": [], "next": None}, {"results": [], "next": ""}):
         assert read(last) == parse.Page([], 0, None)
     for odd in (5, True, False, 1.5, ["/n"], {"href": "/n"}):
-        with pytest.raises(CloudError, match="as the next page of x"):
+        with pytest.raises(CloudError, match="^x: .* as its next page"):
             read({"results": [], "next": odd})
 
 
@@ -409,7 +418,7 @@ def test_the_container_of_rows_may_not_be_missing(name, odd):
     body = {"error": "upstream\ntimed out.", "code": 504} | (
         {} if odd == "missing" else {field: odd}
     )
-    said = r"^The cloud answered .* as the rows .*: upstream timed out\.$"
+    said = r"^(x|the account): the cloud answered 200 with an error: upstream timed out\.$"
     with pytest.raises(CloudError, match=said):
         PAGES[name](body)
 
@@ -421,7 +430,7 @@ def test_an_error_beside_no_rows_is_an_error(name):
     assert PAGES[name]({field: []}).rows == []
     assert PAGES[name]({field: [], "error": None, "errors": []}).rows == []
     for body in ({"error": "down"}, {"errors": [{"message": "down"}]}):
-        with pytest.raises(CloudError, match=r"answered an error for .*: down\.$"):
+        with pytest.raises(CloudError, match=r"answered 200 with an error: down\.$"):
             PAGES[name]({field: []} | body)
 
 
@@ -589,7 +598,7 @@ def test_epochs_keep_their_fraction():
         (946684799999, None),
         (4102444799000, datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)),
         (4102444800000, None),
-        ("20220302", datetime(2022, 3, 2, tzinfo=UTC)),
+        ("20220302", None),
         ("2001010100830", datetime(2033, 5, 29, 20, 8, 20, 830_000, tzinfo=UTC)),
         *[(odd, None) for odd in (0, 1, -AT_S, AT_S * 1_000_000, 20220302, True, 1e999)],
         *[(odd, None) for odd in ("946684799", "200101010830", "-1646195400", "1.6e9", [AT_S])],

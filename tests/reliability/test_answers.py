@@ -54,18 +54,75 @@ def moved(days: int) -> Callable[[Question], Any]:
     return lambda asked: body([row(t + days * 86400) for t in asked.ends()], asked.start_s)
 
 
+def clocks(hours: float, *, first: int = 0) -> Callable[[Question], Any]:
+    """Times without an offset, of a clock so many hours before that of UTC."""
+    return shaped(
+        lambda found, _: {
+            **found,
+            "results": [
+                {**r, "time": moved_text(r["time"], hours)} for r in found["results"][first:]
+            ],
+        }
+    )
+
+
+def moved_text(time: str, hours: float) -> str:
+    moment = datetime.fromisoformat(time) - timedelta(hours=hours)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def bare(**fields: Any) -> Callable[[Question], Any]:
+    """No rows, and what else the answer says."""
+    return shaped(lambda found, _: {**found, "results": [], "sum_usage": None, **fields})
+
+
+def beside(**fields: Any) -> Callable[[Question], Any]:
+    """The whole answer, and what else it says."""
+    return shaped(lambda found, _: {**found, **fields})
+
+
+DRESSES: dict[str, tuple[dict[str, Any], str]] = {
+    "a status": ({"statusCode": 500, "message": "Internal server error"}, "Internal server error"),
+    "a status as text": ({"status_code": "503"}, 'status_code "503"'),
+    "a status with its name": ({"status": "502 Bad Gateway"}, "502 Bad Gateway"),
+    "a code": ({"code": 504}, "code 504"),
+    "a word as status": ({"status": "error"}, 'status "error"'),
+    "a failure as status": ({"status": "FAILED"}, "FAILED"),
+    "no success": ({"success": False}, "success false"),
+    "not ok": ({"ok": False, "error_description": "worn out"}, "worn out"),
+    "a message": ({"message": "upstream timed out"}, "upstream timed out"),
+    "a message of a gateway": ({"Message": "upstream timed out"}, "upstream timed out"),
+    "a function's error": ({"errorMessage": "Task timed out", "errorType": "x"}, "Task timed out"),
+    "a detail": ({"title": "Gateway", "detail": "no route"}, "no route"),
+    "a fault": ({"fault": {"faultstring": "spike arrest"}}, "spike arrest"),
+    "an exception": ({"exception": "NullPointer"}, "NullPointer"),
+    "errors": ({"errors": [{"message": "one of two"}]}, "one of two"),
+    "a number as error": ({"error": 7}, "error 7"),
+    "a part": ({"partial": True}, "partial true"),
+    "truncated": ({"truncated": "true"}, 'truncated "true"'),
+}
+"""What answers say beside an empty container, and what is told of it."""
+SURE = ("a status", "a code", "no success", "not ok", "a fault", "an exception", "errors")
+"""Those that nobody can mean otherwise, beside rows either."""
+
 BAD: dict[str, tuple[Callable[[Question], Any], str]] = {
     "an error": (lambda _: {"error": "upstream timed out", "code": 504}, "upstream timed out"),
     "a message": (lambda _: {"message": "Internal\nServer Error"}, "Internal Server Error"),
-    "nothing": (lambda _: {}, "nothing as the rows"),
+    "nothing": (lambda _: {}, "nothing in the place of its rows"),
     "null": (lambda _: None, "null instead of an object"),
     "a list": (lambda _: [], "a list instead of an object"),
-    "results null": (shaped(lambda found, _: {**found, "results": None}), "null as the rows"),
+    "results null": (
+        shaped(lambda found, _: {**found, "results": None}),
+        "null in the place of its rows",
+    ),
     "results missing": (
         shaped(lambda found, _: {k: v for k, v in found.items() if k != "results"}),
-        "nothing as the rows",
+        "nothing in the place of its rows",
     ),
-    "results an object": (shaped(lambda found, _: {**found, "results": {}}), "object as the rows"),
+    "results an object": (
+        shaped(lambda found, _: {**found, "results": {}}),
+        "object in the place of its rows",
+    ),
     "no rows and a sum": (shaped(lambda found, _: {**found, "results": []}), "own sum says 12"),
     "rows of junk": (each_row(lambda r: "x"), "none of the 25 rows"),
     "rows of null": (each_row(lambda r: None), "none of the 25 rows"),
@@ -83,6 +140,83 @@ BAD: dict[str, tuple[Callable[[Question], Any], str]] = {
     "quarters of an hour": (spaced(900), "finer than was asked for: 15 min apart, not 1 h"),
     "minutes": (spaced(60), "finer than was asked for: 1 min apart"),
     "two hours": (spaced(2 * H), "coarser than was asked for: 2 h apart, not 1 h"),
+    "minutes and a hole": (
+        lambda asked: body(
+            [row(t) for t in [*range(asked.start_s, asked.start_s + 1440, 60), asked.end_s]],
+            asked.start_s,
+        ),
+        "finer than was asked for: 1 min apart",
+    ),
+    **{f"no rows, {name}": (bare(**said), told) for name, (said, told) in DRESSES.items()},
+    **{f"rows, {name}": (beside(**DRESSES[name][0]), DRESSES[name][1]) for name in SURE},
+    "only nulls and a word": (
+        shaped(
+            lambda found, asked: {
+                "results": [row(t, None) for t in asked.ends()],
+                "status": "error",
+            }
+        ),
+        'status "error"',
+    ),
+    **{
+        f"a sum of {sent!r}": (beside(sum_usage=sent), "its own sum cannot be read")
+        for sent in ("abc", "12,0", "NaN", [], True, float("nan"), float("inf"))
+    },
+    "no rows and a sum of junk": (bare(sum_usage="12,0"), 'cannot be read: "12,0"'),
+    "amounts NaN": (each_row(lambda r: {**r, "usage": float("nan")}), "none of the 25 amounts"),
+    "no amounts": (
+        each_row(lambda r: {k: v for k, v in r.items() if k != "usage"}),
+        "25 rows that the cloud",
+    ),
+    "amounts elsewhere": (
+        each_row(lambda r: {"time": r["time"], "energy": r["usage"]}),
+        "sent has usage",
+    ),
+    **{
+        f"{hours} hours off": (
+            lambda asked, hours=hours: body(  # type: ignore[misc]
+                [row(t + hours * H) for t in asked.ends()], asked.start_s
+            ),
+            "outside the span",
+        )
+        for hours in (24, 25, -24, -25)
+    },
+    "the day before and nulls": (
+        lambda asked: body(
+            [
+                row(t, 0.5 if t <= asked.start_s else None)
+                for t in range(asked.start_s - 24 * H, asked.end_s + 1, H)
+            ],
+            asked.start_s,
+        ),
+        "the others hold no value",
+    ),
+    "registers and a sum": (
+        shaped(
+            lambda found, _: {
+                **found,
+                "results": [{**r, "usage": None} for r in found["results"]],
+            }
+        ),
+        "own sum says 12",
+    ),
+    "an amount before the day and a sum": (
+        shaped(
+            lambda found, _: {
+                **found,
+                "results": [found["results"][0]]
+                + [{**r, "usage": None} for r in found["results"][1:]],
+            }
+        ),
+        "own sum says 12",
+    ),
+    "a clock of Denver": (clocks(7), "no offset and do not fit"),
+    "a clock of the Azores": (clocks(1), "no offset and do not fit"),
+    "a clock of the Azores, ends only": (clocks(1, first=1), "no offset and do not fit"),
+    "a clock of Paris": (clocks(-1), "no offset and do not fit"),
+    "a clock of India": (clocks(-5.5), "no offset and do not fit"),
+    "dates alone": (each_row(lambda r: {**r, "time": r["time"][:10]}), "25 rows"),
+    "zero times": (each_row(lambda r: {**r, "time": "0001-01-01T00:00:00Z"}), "25 rows"),
 }
 
 GOOD: dict[str, Callable[[Question], Any]] = {
@@ -117,7 +251,20 @@ GOOD: dict[str, Callable[[Question], Any]] = {
         **whole(asked),
         "results": [row(t) for t in range(asked.start_s - H, asked.end_s + H + 1, H)],
     },
-    "a word besides": shaped(lambda found, _: {**found, "message": "deprecated"}),
+    "a word besides": beside(message="deprecated", detail="see the docs"),
+    "no error besides": beside(
+        error=None,
+        errors=[],
+        success=True,
+        ok=True,
+        status="ok",
+        code=200,
+        statusCode="200",
+        fault="",
+        partial=False,
+    ),
+    "part of more": beside(partial=True, status="error"),
+    "a clock of UTC": clocks(0),
 }
 
 
@@ -255,6 +402,53 @@ class TestUsage:
         assert [r[2] for r in table.rows] == [None]
         assert table.facts["missing"] == 0
 
+    @pytest.mark.parametrize("behind", [2, 30])
+    def test_a_right_sum_stays_though_rows_lie_behind_the_end(
+        self, town: Town, behind: int
+    ) -> None:
+        """The sum is of the rows in the span, and not of the one in the margin after it."""
+        town.answers["07:1"] = lambda asked: {
+            **whole(asked),
+            "results": [row(t) for t in range(asked.start_s, asked.end_s + behind * H + 1, H)],
+        }
+        table = download(town)
+        assert [r[2] for r in table.rows] == [12]
+        assert len(town.lines()) == 25
+
+    def test_times_without_offset_of_an_answer_cut_short(self, town: Town) -> None:
+        """A cloud that grants two days a call, in UTC without saying so: the rest is asked for."""
+        request = SeriesRequest("usage", date(2021, 3, 2), date(2021, 3, 7), "hour")
+
+        def short(asked: Question) -> Any:
+            rows = [row(t) for t in asked.ends()[:49]]
+            rows = [{**r, "time": moved_text(r["time"], 0)} for r in rows]
+            return body(rows, asked.start_s)
+
+        town.answers["07:1"] = short
+        assert download(town, request).facts["complete"]
+        assert len(town.lines()) == 5 * 24 + 1
+
+    def test_times_without_offset_of_yesterday(self, town: Town) -> None:
+        """Rows that are not there yet are no sign of another zone; rows before the span are."""
+
+        nine_utc = int(datetime(2021, 5, 2, 14, tzinfo=UTC).timestamp())
+
+        def until_9(hours: float) -> Callable[[Question], Any]:
+            def answer(asked: Question) -> Any:
+                rows = [row(t) for t in asked.ends() if t <= nine_utc]
+                return body(
+                    [{**r, "time": moved_text(r["time"], hours)} for r in rows], asked.start_s
+                )
+
+            return answer
+
+        town.answers["07:1"] = until_9(0)
+        assert download(town, YESTERDAY).facts["to_come"] == 16
+        (town.folder / "out" / "manifest.json").unlink()
+        town.answers["07:1"] = until_9(6)
+        facts = download(town, YESTERDAY, overwrite=True).facts
+        assert "no offset and do not fit" in facts["failed"][0]["reason"]
+
 
 class TestEmpty:
     def test_nothing_of_yesterday_is_to_come(self, town: Town) -> None:
@@ -269,6 +463,18 @@ class TestEmpty:
         del town.answers["07:1"]
         assert download(town, YESTERDAY).facts["done"] == 1
         assert len(town.lines()) == 25
+
+    @pytest.mark.parametrize("rows", ["none", "nulls"])
+    def test_a_sum_of_yesterday_without_rows_is_to_come(self, town: Town, rows: str) -> None:
+        """The sum may be there before the rows; two days later it contradicts them."""
+        town.answers["07:1"] = lambda asked: {
+            **body([] if rows == "none" else [row(t, None) for t in asked.ends()], asked.start_s),
+            "sum_usage": 12,
+        }
+        facts = download(town, YESTERDAY).facts
+        assert (facts["failed"], facts["waiting"], facts["to_come"]) == ([], 1, 24)
+        town.clock.set(town.clock.instant() + 3 * D)
+        assert "own sum says 12" in download(town, YESTERDAY).facts["failed"][0]["reason"]
 
     def test_in_a_dump_too(self, town: Town) -> None:
         """The day without data has no file yet; the day before has."""
@@ -478,10 +684,11 @@ class TestOthers:
         ("answer", "told"),
         [
             ({"error": "upstream timed out"}, "upstream timed out"),
-            ({"results": None}, "null as the rows"),
+            ({"results": None}, "null in the place of its rows"),
             ({"results": [1, None, {}]}, "none of the 3 readings"),
             ({"meter_id": "07:2", "results": []}, "for 07:2"),
             ({"results": [{"time": "2020-03-02T08:00:00Z", "actual": 1}]}, "outside the span"),
+            *(({"results": [], **said}, told) for said, told in DRESSES.values()),
         ],
     )
     def test_readings_by_the_same_rule(self, town: Town, answer: Any, told: str) -> None:
@@ -545,7 +752,63 @@ class TestOthers:
             (town.folder / "out" / "manifest.json").unlink()
         town.cloud.defaults[path] = said({"series": None, "sum_energy": 3.5})
         facts = download_series(town.connect(), request, town.output()).facts
-        assert "null as the rows (series)" in facts["failed"][0]["reason"]
+        assert "null in the place of its rows (series)" in facts["failed"][0]["reason"]
+
+    @pytest.mark.parametrize("dress", DRESSES)
+    def test_an_error_is_no_missing_baseline(self, town: Town, dress: str) -> None:
+        """Whatever stands in the place of the rows."""
+        said_besides, told = DRESSES[dress]
+        path = f"{ROOT}/meter/07%3A1/baseline-series"
+        request = SeriesRequest("baseline-series", DAY.start, DAY.end, "hour")
+        for answer in ({}, {"series": None}, {"series": []}, {"sum_energy": None}):
+            town.cloud.defaults[path] = said({**answer, **said_besides})
+            facts = download_series(town.connect(), request, town.output()).facts
+            assert told in facts["failed"][0]["reason"]
+
+    @pytest.mark.parametrize("dress", DRESSES)
+    def test_an_error_is_no_end_of_a_list(self, town: Town, dress: str) -> None:
+        """Nor an empty one: pages by next, and a total that nobody could make."""
+        said_besides, told = DRESSES[dress]
+        client = town.connect().client
+        town.cloud.say(f"{ROOT}/bulk", default={"results": [], **said_besides})
+        town.cloud.say(f"{ROOT}/grid/latest", default={"results": [], **said_besides})
+        town.cloud.say(
+            f"{ROOT}/aggregate/usage",
+            default={"sum_energy": None, "meter_count": 0, **said_besides},
+        )
+        for fetch in (
+            client.fetch_bulk,
+            client.fetch_grid_latest,
+            lambda: client.fetch_aggregate("power", DAY_WINDOW),
+        ):
+            with pytest.raises(CloudError) as caught:
+                fetch()
+            assert told in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"error": "partial", "sum_energy": 1.0},
+            {"partial": True, "sum_energy": 1.0},
+            {"statusCode": 500, "sum_energy": 1.0},
+            {"sum_energy": float("nan")},
+            {"sum_energy": "12,0"},
+        ],
+    )
+    def test_a_total_of_a_part_or_of_junk_is_none(self, town: Town, answer: Any) -> None:
+        """The line is left out of the report, and told."""
+        town.cloud.say(f"{ROOT}/aggregate/usage", default=answer)
+        report = report_monthly(town.connect(), date(2021, 3, 1))
+        assert [f["id"] for f in report.table.facts["failed"]] == ["power aggregate usage"]
+        assert "power aggregate usage" not in [row[0] for row in report.table.rows]
+
+    def test_a_sum_without_rows_of_a_short_month_is_not_believed(self, town: Town) -> None:
+        """February has 28 days, and is a whole month."""
+        town.cloud.say(f"{ROOT}/aggregate/usage", default={"meter_count": 1, "sum_energy": 5})
+        town.answers["07:1"] = lambda _: {"results": [], "sum_usage": 12}
+        report = report_monthly(town.connect(), date(2021, 2, 1), include_per_meter_sum=True)
+        (failure,) = report.table.facts["failed"]
+        assert "own sum says 12" in failure["reason"]
 
     def test_a_report_leaves_out_what_it_cannot_believe(self, town: Town) -> None:
         """A total of which one meter's answer is none is not made."""
@@ -578,8 +841,8 @@ def test_the_reason_names_no_address(town: Town) -> None:
     with pytest.raises(CloudError) as caught:
         town.connect().client.fetch_series("07:1", "usage", DAY_WINDOW, "hour")
     assert str(caught.value) == (
-        "The cloud answered nothing as the rows (results) of usage of meter 07:1 from "
-        "2021-03-02T07:00:00Z to 2021-03-03T07:00:00Z: x."
+        "usage of meter 07:1 from 2021-03-02T07:00:00Z to 2021-03-03T07:00:00Z: "
+        "the cloud answered 200 with an error: x."
     )
 
 

@@ -29,6 +29,7 @@ from copper_cli.cloud.parse.lists import (
 )
 from copper_cli.cloud.parse.login import TokenAnswer, parse_token
 from copper_cli.cloud.parse.series import (
+    has_local_times,
     parse_aggregate,
     parse_grid_series,
     parse_readings,
@@ -41,6 +42,7 @@ __all__ = [
     "Page",
     "Row",
     "TokenAnswer",
+    "has_local_times",
     "is_bulk_row",
     "is_grid_row",
     "parse_aggregate",

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 
 from copper_cli.cloud.parse.answers import (
     Row,
-    kind_of,
     read_each,
+    refuse_error,
+    show_value,
     take_object,
     take_rows,
     words_in,
@@ -20,6 +21,7 @@ from copper_cli.cloud.parse.answers import (
 )
 from copper_cli.cloud.parse.values import (
     clean_column,
+    is_local,
     to_epoch_s,
     to_epoch_us,
     to_epochs_s,
@@ -54,20 +56,38 @@ def _reading(row: Row) -> Reading | None:
     return Reading(time_utc, to_number(row.get("actual")), to_number(row.get("value")))
 
 
-def parse_timezone(body: Any) -> str | None:
-    """The zone's name in a meter's location; None where there is none."""
-    name = body.get("timezone") if isinstance(body, dict) else None
-    return name if isinstance(name, str) and name else None
+def parse_timezone(body: Any, what: str) -> str | None:
+    """The zone's name in a meter's location; None where there is none. AnswerError for an error."""
+    if not isinstance(body, dict):
+        return None
+    name = to_text(body.get("timezone")) or None
+    refuse_error(body, what, has_rows=name is not None)
+    return name
 
 
 def parse_aggregate(body: object, what: str) -> Aggregate:
-    """What the meters of a type used together. AnswerError where it names no sum, not even null."""
+    """What the meters of a type used together.
+
+    AnswerError where it names no sum, not even null, one that is no number or that of a part, or
+    where it is an error.
+    """
     found = take_object(body, what)
-    count, total = to_number(found.get("meter_count")), to_number(found.get("sum_energy"))
-    if total is None and ("sum_energy" not in found or found["sum_energy"] is not None):
-        kind = kind_of(found["sum_energy"]) if "sum_energy" in found else "nothing"
-        raise AnswerError(f"The cloud answered {kind} as the sum of {what}", words_in(found))
+    total = _read_sum(found, "sum_energy", what)
+    is_part = any(found.get(name) is True for name in ("partial", "truncated", "incomplete"))
+    refuse_error(found, what, has_rows=total is not None and not is_part)
+    if "sum_energy" not in found:
+        raise AnswerError(f"{what}: the cloud answered nothing as the sum", words_in(found))
+    count = to_number(found.get("meter_count"))
     return Aggregate(meter_count=None if count is None else int(count), sum_energy=total)
+
+
+def _read_sum(found: Row, name: str, what: str) -> float | None:
+    """The cloud's own sum, None where it has none. AnswerError where it is there and no number."""
+    sent = found.get(name)
+    total = to_number(sent)
+    if total is None and sent is not None:
+        raise AnswerError(f"{what}: its own sum cannot be read", show_value(sent))
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +112,23 @@ def parse_series(body: object, kind: SeriesKind, what: str, meter_id: str | None
     without a readable time is left out, and so is seen as absent. About a microsecond a row.
 
     Raises CloudError where the answer has no list of rows, rows or amounts of which none can be
-    read, or is about another meter.
+    read, a sum that cannot, is about another meter or an error.
     """
     fields = _fields(kind)
     found = _answer(body, what, meter_id)
-    total = to_number(found.get(fields.total))
-    if kind != "usage" and found.get(fields.rows) is None and total is None and not words_in(found):
+    if kind != "usage" and found.get(fields.rows) is None and found.get(fields.total) is None:
+        refuse_error(found, what)
         listed: list[Any] = []  # no baseline (yet): the cloud leaves it out
     else:
         listed = take_rows(found, fields.rows, what)
+    total = _read_sum(found, fields.total, what)
     times, rows = _timed([row for row in listed if type(row) is dict])
     if not all(map(lt, times, islice(times, 1, None))):
         times, rows = _in_order(times, rows, fields)
     energy = _column(rows, fields.energy)
-    _check_readable(listed, rows, energy, fields, what)
+    if not any(amount is not None for amount in energy):
+        _check_readable(listed, rows, fields, what)
+        refuse_error(found, what)
     is_usage = kind == "usage"
     nothing = [None] * len(rows)
     return Series(
@@ -128,22 +151,26 @@ def _answer(body: object, what: str, meter_id: str | None) -> Row:
     return found
 
 
-def _check_readable(
-    listed: list[Any],
-    rows: list[Row],
-    energy: list[Any],
-    fields: _SeriesFields,
-    what: str,
-) -> None:
-    """CloudError where rows should be readable and none is."""
+def _check_readable(listed: list[Any], rows: list[Row], fields: _SeriesFields, what: str) -> None:
+    """CloudError where rows should be readable, or hold an amount or null, and none does."""
     if listed and not rows:
         raise CloudError(f"{what}: none of the {len(listed)} rows that the cloud sent has a time.")
-    if rows and not any(amount is not None for amount in energy):
-        sent = [row[fields.energy] for row in rows if row.get(fields.energy) is not None]
-        if sent:
-            raise CloudError(
-                f"{what}: none of the {len(sent)} amounts that the cloud sent is a number."
-            )
+    if rows and not any(fields.energy in row for row in rows):
+        raise CloudError(
+            f"{what}: none of the {len(rows)} rows that the cloud sent has {fields.energy}."
+        )
+    sent = sum(row.get(fields.energy) is not None for row in rows)
+    if sent:
+        raise CloudError(f"{what}: none of the {sent} amounts that the cloud sent is a number.")
+
+
+def has_local_times(body: object, kind: SeriesKind) -> bool:
+    """True where a row of a series has a time without an offset."""
+    listed = body.get(_fields(kind).rows) if isinstance(body, dict) else None
+    texts = (row.get("time") for row in listed or () if type(row) is dict)
+    # Times of day come again and again: one text of each is enough.
+    by_end = {text[10:]: text for text in texts if type(text) is str}
+    return any(map(is_local, by_end.values()))
 
 
 def _timed(rows: list[Row]) -> tuple[list[int], list[Row]]:

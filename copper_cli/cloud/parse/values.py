@@ -17,6 +17,11 @@ _EARLIEST_S = 946_684_800
 """2000-01-01."""
 _LATEST_S = 4_102_444_800
 """2100-01-01."""
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 2).toordinal(), date(2199, 12, 31).toordinal()
+_FIRST_UTC, _END_UTC = _EPOCH_UTC, datetime(2200, 1, 1, tzinfo=UTC)
+"""An instant outside is none: no calendar of ours bears every zone's date of Go's zero time."""
+_SHORTEST_INSTANT = 11
+"""`20220302T04`: what is shorter is a date alone."""
 _LONGEST_NUMBER = 40
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _EPOCH_TEXT = re.compile(r"[0-9]{9,}(\.[0-9]+)?")
@@ -51,6 +56,7 @@ def to_id(value: object) -> str | None:
 def to_utc(value: object) -> datetime | None:
     """The instant in a text such as `2022-03-02T04:30:00.000Z`; without an offset it is UTC.
 
+    None for one before 1970 or after 2199, and for a date alone, which is a day somewhere.
     Also seconds or milliseconds since 1970 as a number or its text, where they lie between 2000
     and 2100: the two ranges are far apart, so that neither can be taken for the other.
     """
@@ -58,11 +64,24 @@ def to_utc(value: object) -> datetime | None:
         return _from_epoch(to_number(value))
     if _EPOCH_TEXT.fullmatch(value):
         return _from_epoch(to_number(value))
+    if len(value) < _SHORTEST_INSTANT:
+        return None
     try:
         found = datetime.fromisoformat(value)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return found if _FIRST_UTC <= found < _END_UTC else None
+
+
+def is_local(value: object) -> bool:
+    """True for the text of a time without an offset: nobody says whose time it is."""
+    if not isinstance(value, str) or _EPOCH_TEXT.fullmatch(value):
+        return False
+    try:
+        return len(value) >= _SHORTEST_INSTANT and datetime.fromisoformat(value).tzinfo is None
+    except ValueError:
+        return False
 
 
 def _from_epoch(value: Number | None) -> datetime | None:
@@ -83,7 +102,10 @@ class _DayMemo(dict[str, int]):
     """`2022-03-02` → seconds since 1970 at its start, UTC. Raises ValueError."""
 
     def __missing__(self, text: str) -> int:
-        seconds = (date.fromisoformat(text).toordinal() - _EPOCH) * 86400
+        day = date.fromisoformat(text).toordinal()
+        if not _FIRST_DAY <= day < _LAST_DAY:
+            raise ValueError(text)  # to_utc knows whether the instant is one
+        seconds = (day - _EPOCH) * 86400
         if len(self) < _MEMO_SIZE:
             self[text] = seconds
         return seconds
