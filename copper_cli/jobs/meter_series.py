@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from copper_cli.cloud.worth import check_spacing
 from copper_cli.errors import CloudError, LocalError
 from copper_cli.files.names import safe_name
 from copper_cli.files.reasons import local_errors
@@ -136,6 +137,9 @@ def fetch_meter(
         with suppress(LocalError):  # what ended it is what the user must hear
             draft.save()
         raise
+    for kind, one in zip(request.kinds(), (series, *baselines), strict=True):
+        if isinstance(one, Series):  # answers of a row or two each say nothing of their distance
+            check_spacing(one.times_s, request.granularity, f"{kind} of meter {meter.id}")
     found = [survey(planned, one) for one in (series, *baselines)]
     _check_doubts(context, planned, series, found[0])
     return MeterSeries(planned, series, baselines[0] if baselines else None, found)

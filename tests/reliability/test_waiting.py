@@ -318,3 +318,13 @@ def test_gas_as_energy_is_not_added_to_gas_as_volume(town: Town) -> None:
         ("gas cumulative per-meter usage", 3.0, "ccf"),
         ("gas aggregate usage", 5, None),
     ]
+
+
+def test_short_answers_of_another_granularity_fail(town: Town) -> None:
+    """Two rows a call, a quarter of an hour apart: the whole is not by the hour."""
+    town.answers["07:1"] = lambda asked: body(
+        [row(t) for t in asked.ends(900)[:2]], asked.start_s, None
+    )
+    request = SeriesRequest("usage", date(2021, 3, 2), date(2021, 3, 3), "hour")
+    (failure,) = download(town, request).facts["failed"]
+    assert "finer than was asked for" in failure["reason"]
