@@ -197,6 +197,8 @@ class Survey:
     """Buckets of the span without an amount, null or absent."""
     first_s: int | None = None
     """End of the bucket in which the meter was created, where that lies inside."""
+    amounts: int = 0
+    """Rows of the span that hold one; that at its start is of the bucket before."""
     sum_rows: float = 0.0
     """The amounts of the span that are known, added up."""
     sum_gross: float = 0.0
@@ -255,6 +257,7 @@ def survey_series(
         finder.feed(piece.times_s, piece.energy)
         first = bisect_right(piece.times_s, plan.start_s)
         amounts = [e for e in islice(piece.energy, first, None) if e is not None]
+        found.amounts += len(amounts)
         net.append(fsum(amounts))
         gross.append(fsum(map(abs, amounts)))
         found.rows += len(piece.times_s)

@@ -83,9 +83,9 @@ def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) 
     done_text = f"{done_at:%a %d %b %H:%M}, if nothing else runs"
     lefts = " and ".join(f"{count} of {limit}" for limit, count in left.items())
     rows: list[tuple[Any, ...]] = [
-        ("needed in all", estimate.total.calls, f"{estimate.done + estimate.open} {noun}"),
+        ("needed in all", estimate.total.calls, _count(estimate.done + estimate.open, noun)),
         ("answered by the cache", estimate.total.cached, None),
-        ("already on disk", estimate.kept, f"{estimate.done} {noun} complete"),
+        ("already on disk", estimate.kept, f"{_count(estimate.done, noun)} complete"),
         ("to ask", to_ask, f"quota left: {lefts}"),
         ("done by", None, done_text),
     ]
@@ -102,3 +102,7 @@ def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) 
         "done_by": done_at,
     }
     return Table(f"Plan: {title}", _COLUMNS, rows, facts)
+
+
+def _count(number: int, nouns: str) -> str:
+    return f"{number} {nouns.removesuffix('s') if number == 1 else nouns}"

@@ -151,7 +151,8 @@ def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: 
     Raises CloudError where nothing of it holds a value, long after its time, and its sum does.
     """
     meter = planned.meter
-    if found.sum_cloud and not found.has_values and not _is_young(context, planned):
+    is_bare = not found.amounts and found.sum_cloud not in (0, None, *_first_amount(series))
+    if is_bare and not _is_young(context, planned):
         raise CloudError(
             f"no row of meter {meter.id} holds a value, though the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
@@ -167,6 +168,11 @@ def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: 
             f"{meter.id}: its rows add up to {found.sum_rows:.10g}, the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
         )
+
+
+def _first_amount(series: AnySeries) -> Sequence[float | None]:
+    """The amount of the first row, which some clouds count into the sum."""
+    return next(iter(series.pieces())).energy[:1] if isinstance(series, Series) else ()
 
 
 def survey(planned: Planned, series: AnySeries) -> Survey:

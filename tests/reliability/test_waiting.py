@@ -328,3 +328,15 @@ def test_short_answers_of_another_granularity_fail(town: Town) -> None:
     request = SeriesRequest("usage", date(2021, 3, 2), date(2021, 3, 3), "hour")
     (failure,) = download(town, request).facts["failed"]
     assert "finer than was asked for" in failure["reason"]
+
+
+def test_a_row_before_the_range_is_no_evidence_for_it(town: Town) -> None:
+    """Only the row at START, and a sum of 12: the cloud has more than it says."""
+    town.answers["07:1"] = lambda asked: {
+        **body([row(asked.start_s)], asked.start_s),
+        "sum_usage": 12.0,
+    }
+    facts = download(town, DAY).facts
+    assert "own sum says 12" in facts["failed"][0]["reason"]
+    del town.answers["07:1"]
+    assert download(town, DAY).facts["done"] == 1
