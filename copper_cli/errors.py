@@ -32,6 +32,10 @@ class CredentialsError(CopperError):
     lasting = True
 
 
+class NotPermittedError(CredentialsError):
+    """The client may not ask this (403); it may be allowed to ask others."""
+
+
 class CloudError(CopperError):
     """The cloud or the network failed, after every retry that made sense.
 

@@ -52,6 +52,7 @@ from copper_cli.errors import (
     CredentialsError,
     LocalError,
     NotFoundError,
+    NotPermittedError,
     QuotaSpentError,
     UnreachableError,
 )
@@ -59,6 +60,8 @@ from copper_cli.text import one_line
 
 T = TypeVar("T")
 
+_LEAST_HOLD_S = 1.0
+"""A cloud that refuses and says to wait less (0, a date that is past) says nothing of use."""
 SLICE_S = 1.0
 """Waits are cut so small, so that a cancelled session's threads end soon."""
 
@@ -403,7 +406,7 @@ class CloudSession:
     @staticmethod
     def _refusal(call: _Call[T], refused: _RefusedError) -> CredentialsError:
         if refused.status == 403:
-            return CredentialsError(
+            return NotPermittedError(
                 f"{call.what}: this client has no permission (403{refused.said}). "
                 "Check the enterprise id, or ask Copper Labs for access."
             )
@@ -417,7 +420,7 @@ class CloudSession:
     def _pause(self, failure: PassingError, tries: int) -> None:
         after_s = failure.retry_after_s
         if failure.status == 429:
-            if after_s is None:
+            if after_s is None or after_s < _LEAST_HOLD_S:
                 after_s = transport.backoff_s(tries, most_s=MAX_BACKOFF_429_S)
             asked_s = after_s
             longest_s = max((limit.period_s for limit in self.settings.quota), default=MAX_HOLD_S)

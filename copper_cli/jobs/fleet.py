@@ -17,6 +17,7 @@ from copper_cli.errors import (
     CopperError,
     CredentialsError,
     LocalError,
+    NotPermittedError,
     QuotaSpentError,
     UsageError,
     ZoneError,
@@ -34,6 +35,9 @@ class _Identified(Protocol):
 
 
 One = TypeVar("One", bound=_Identified)
+_REFUSALS_IN_A_ROW = 3
+"""Locations refused with nothing else known: the client is, and asking on wastes the quota."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 P = TypeVar("P")
@@ -127,13 +131,18 @@ class Zones:
         self._premises: Mapping[str, Premise] = {premise.id: premise for premise in premises}
         self._located: list[str] = []
         """Meters whose location was asked for."""
+        self._refused: list[NotPermittedError] = []
+        """Why some of them may not be asked for."""
+        self._is_permitted = False
+        """Whether this client is known to be permitted some: another meter's zone is known."""
 
     def find(self, meters: Iterable[Meter]) -> list[tuple[Meter, ZoneInfo | ZoneError]]:
         """Each meter with its zone, or why nobody knows it.
 
         Where a premise is mute, the location of one of its meters is asked for, and of the next
-        where that is mute too; several premises at once. Raises CredentialsError,
-        QuotaSpentError and LocalError, and KeyboardInterrupt at Ctrl-C.
+        where that is mute too; several premises at once. A location that is refused (403) is
+        the meter's matter; where all are, and no zone is known otherwise, it is the client's.
+        Raises CredentialsError, QuotaSpentError and LocalError, and KeyboardInterrupt at Ctrl-C.
         """
         meters = list(meters)
         found: dict[str, ZoneInfo | ZoneError] = {}
@@ -145,6 +154,7 @@ class Zones:
                 found[meter.id] = zone
             else:
                 mute[meter.premise_id, None if meter.premise_id else meter.id].append(meter)
+        self._is_permitted |= bool(found)
         if mute:
             self._context.progress.start("premises", len(mute), "asking for time zones")
             for _, located in _collect(
@@ -156,6 +166,8 @@ class Zones:
                 if isinstance(located, CopperError):
                     raise located
                 found |= located
+        if self._refused and not self._is_permitted:
+            raise self._refused[0]
         return [(meter, found[meter.id]) for meter in meters]
 
     def cost(self) -> Cost:
@@ -180,24 +192,30 @@ class Zones:
         self._located.append(meter.id)
         try:
             name = self._context.client.fetch_timezone(meter.id)
+        except NotPermittedError as error:
+            self._refused.append(error)
+            if len(self._refused) >= _REFUSALS_IN_A_ROW and not self._is_permitted:
+                raise
+            raise _no_zone(f"the time zone of meter {meter.id} cannot be had", error) from None
         except CloudError as error:
-            why = str(error).rstrip(".")
-            raise ZoneError(
-                f"the time zone of meter {meter.id} cannot be had; give --timezone. ({why})",
-                lasting=error.lasting,
-            ) from None
+            self._is_permitted = True
+            raise _no_zone(f"the time zone of meter {meter.id} cannot be had", error) from None
+        self._is_permitted = True
         if name is None:
-            raise ZoneError(
-                f"the cloud knows no time zone of meter {meter.id}; give --timezone.", lasting=True
-            )
+            raise _no_zone(f"the cloud knows no time zone of meter {meter.id}")
         zone = read_zone(name)
         if zone is None:
-            raise ZoneError(
-                f"the time zone of meter {meter.id}, {name[:40]!r}, is not known here; "
-                "give --timezone.",
-                lasting=True,
-            )
+            raise _no_zone(f"the time zone of meter {meter.id}, {name[:40]!r}, is not known here")
         return zone
+
+
+def _no_zone(claim: str, error: CopperError | None = None) -> ZoneError:
+    why = f" ({str(error).rstrip('.')})" if error else ""
+    return ZoneError(
+        f"{claim}; give --timezone, which then holds for every meter, or leave this one out by "
+        f"--meter-id of the others.{why}",
+        lasting=error.lasting if error else True,
+    )
 
 
 def with_zone(context: Context, found: Iterable[P | Zoneless]) -> list[P]:

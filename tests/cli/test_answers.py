@@ -131,3 +131,67 @@ def test_days_of_utc_are_told(fixed: FixedCloud, copper: Copper, work: Path) -> 
     told = "1 premise without a time zone that is known here: days are of UTC."
     assert told in copper("report", "health").err.splitlines()
     assert told in copper("grid", "readings", "2021-03-01", "2021-03-01").err.splitlines()
+
+
+NO_INSTANTS = (
+    *["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-12:00"],
+    *["2200-01-01T00:00:00Z", "1969-12-31T23:59:59Z"],
+)
+
+
+@pytest.mark.parametrize("time", NO_INSTANTS)
+@pytest.mark.parametrize("zone", ["America/Denver", "Pacific/Kiritimati"])
+def test_instants_that_no_calendar_bears(
+    fixed: FixedCloud, copper: Copper, time: str, zone: str
+) -> None:
+    """Go's zero time and its like, wherever an instant may stand: as if it were not there. What
+    else the cloud says is shown and fetched."""
+    row = {"time": "2021-03-02T08:00:00Z", "usage": 1, "power": 1, "value": 1, "actual": 1}
+    odd = {**row, "time": time}
+    history = [{"timestamp": time, "from": "down"}]
+    fixed.answers["premise"] = [{"id": "p", "created_at": time, "timezone": zone}]
+    fixed.answers["meter"] = [
+        {
+            "id": "07:1",
+            "type": "power",
+            "state": "connected",
+            "premise_id": "p",
+            "created_at": time,
+            "last_reading": {"value": 1, "hw_timestamp": time},
+            "seven_day_history": history,
+        }
+    ]
+    fixed.answers["gateway"] = [{"id": "g", "premise_id": "p", "state": "active"}]
+    fixed.answers["gateway/history"] = [{"id": "g", "history": history}]
+    fixed.answers["bulk"] = {"results": [{"meter_id": "07:1", "value": 1, "timestamp": time}]}
+    grid = [
+        {"gateway_id": "g", "hw_timestamp": time, "voltage": 1},
+        {"gateway_id": "g", "hw_timestamp": "2021-03-02T18:00:00Z", "voltage": 120.5},
+    ]
+    fixed.answers["grid/latest"] = {"results": grid}
+    fixed.answers["grid/readings"] = grid
+
+    def answer(query: dict[str, str]) -> dict[str, Any]:
+        times = [f"2021-03-{day:02}T{hour:02}:00:00Z" for day in (1, 2, 3) for hour in range(24)]
+        kept = [{**row, "time": t} for t in times if query["start"] <= t <= query["end"]]
+        return {"results": [odd, *kept]}
+
+    fixed.answers["meter/07:1/usage"] = fixed.answers["meter/07:1/readings"] = answer
+    fixed.answers["aggregate/usage"] = {"sum_energy": 1}
+    days = ["2021-03-02", "2021-03-03"]
+    for line in (
+        ["premise"],
+        ["meter", "status"],
+        ["bulk"],
+        ["report", "health"],
+        ["report", "monthly", "2021-03"],
+        ["meter", "usage", *days],
+        ["meter", "readings", *days, "--output-dir", "r"],
+        ["grid", "readings", *days, "--output-dir", "g"],
+    ):
+        ended = copper(*line)
+        assert ended.code == 0, (line, ended.err)
+    latest = copper("grid", "latest")
+    assert latest.code == 6
+    assert "120.5" in latest.out
+    assert "1 of 2 rows cannot be read" in latest.err

@@ -543,6 +543,18 @@ def test_retry_after_may_be_a_date(cloud, open_session, clock):
     assert clock.now_s == pytest.approx(START_S + 120, abs=2)
 
 
+@pytest.mark.parametrize("after", ["0", "-5", "0.001", "Sat, 01 Jan 2000 00:00:00 GMT"])
+def test_a_retry_after_of_nothing_is_none(cloud, open_session, clock, monkeypatch, after):
+    """A cloud that refuses and says to come at once is left alone for a while, and a while more
+    each time: its thirty refusals are not spent in a second."""
+    monkeypatch.setattr(transport, "backoff_s", lambda tries, most_s=64.0: float(tries))
+    cloud.say(PATH, *[Said(429, b"", {"Retry-After": after})] * 5, default=[])
+    session = open_session()
+    assert session.get_json(PATH) == []
+    assert session.calls_used == 6
+    assert clock.now_s >= START_S + 1 + 2 + 3 + 4 + 5
+
+
 @pytest.mark.parametrize("after", ["1000000000", "7200", "Fri, 14 Nov 2053 22:13:20 GMT"])
 def test_a_retry_after_of_years_holds_for_an_hour(cloud, open_session, clock, after):
     """Then a call tries again; what it costs is two calls and an hour, not a day."""

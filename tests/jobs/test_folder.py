@@ -108,7 +108,10 @@ def test_zones(context: Context) -> None:
     context = replace(context, client=Client(None))  # type: ignore[arg-type]
     ((_, error),) = Zones(context).find([meter])
     assert isinstance(error, ZoneError)
-    assert str(error) == "the cloud knows no time zone of meter 12:1; give --timezone."
+    assert str(error) == (
+        "the cloud knows no time zone of meter 12:1; give --timezone, which then holds for every "
+        "meter, or leave this one out by --meter-id of the others."
+    )
 
 
 def test_premises_without_a_date_come_last() -> None:

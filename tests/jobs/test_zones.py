@@ -127,6 +127,7 @@ def crowd(cloud: Sandbox) -> list[Any]:
 
 
 BREAK: dict[str, tuple[str, bool]] = {
+    "403": ("has no permission", False),
     "404": ("does not know it any more", True),
     "500": ("answered 500", False),
     "null": ("the cloud knows no time zone of meter", True),
@@ -136,7 +137,7 @@ BREAK: dict[str, tuple[str, bool]] = {
 
 def break_zone(cloud: Sandbox, how: str, meter_ids: list[str]) -> dict[str, str | None]:
     """Has their location fail in some way; what the mute client is to be told."""
-    if how in ("404", "500"):
+    if how in ("403", "404", "500"):
         for meter_id in meter_ids:
             path = f"{meter_id.replace(':', '(:|%3A)')}/location"
             cloud.faults.add(Fault(path=path, status=int(how), times=None))
@@ -307,11 +308,36 @@ def test_a_neighbour_may_know_the_zone(cloud: Sandbox, mute: Mute, tmp_path: Pat
 
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_a_refused_client_ends_it(cloud: Sandbox, mute: Mute, tmp_path: Path, jobs: int) -> None:
-    """403 is the client's matter, not the meter's."""
+    """403 wherever it asks, and no zone known otherwise: the client's matter, not the meter's.
+    It is found out in few calls."""
     cloud.faults.add(Fault(path="location", status=403, times=None))
     homes = homes_of(cloud)
     with pytest.raises(CredentialsError):
         download_series(mute(*homes, jobs=jobs), USAGE, Output(tmp_path))
+    assert len(set(located(cloud))) <= 3 + jobs
+
+
+def test_a_refused_client_of_one_meter_ends_it(cloud: Sandbox, mute: Mute, tmp_path: Path) -> None:
+    """Nothing speaks for its permission, however few there are to ask for."""
+    cloud.faults.add(Fault(path="location", status=403, times=None))
+    meter = one_of(cloud)
+    request = replace(USAGE, meter_ids=(meter.id,))
+    with pytest.raises(CredentialsError):
+        download_series(mute(*homes_of(cloud)), request, Output(tmp_path))
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_location_that_is_refused_among_mute_premises(
+    cloud: Sandbox, mute: Mute, tmp_path: Path, jobs: int
+) -> None:
+    """Where the cloud tells the zones of others, the client is permitted; that meter is not."""
+    homes = homes_of(cloud)
+    meter = one_of(cloud)
+    break_zone(cloud, "403", [meter.id])
+    context = mute(*homes, lost=[meter.id], jobs=jobs)
+    facts = download_series(context, USAGE, Output(tmp_path)).facts
+    assert [one["id"] for one in facts["failed"]] == [meter.id]
+    assert facts["done"] == len(list(cloud.fleet.meters())) - 1
 
 
 def test_a_spent_quota_ends_it(cloud: Sandbox, mute: Mute, tmp_path: Path) -> None:
