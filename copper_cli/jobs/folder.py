@@ -184,7 +184,8 @@ class _Download:
     def _note_known(self, part: Part, known: Outcome) -> Outcome:
         """Have the manifest say what needs no call; a file that is there stays."""
         before = self._folder.state_of(part.name)
-        if before is not None and _has_file(self._folder, part) and known.state == "empty":
+        has_rows = before is not None and before.rows and _has_file(self._folder, part)
+        if before is not None and has_rows and known.state == "empty":
             return _kept(self._context, known.subject, part, before)
         state: State = "failed" if known.state == "failed" else "empty"
         entry = Entry(part.question, known.subject, state, reason=known.reason)
@@ -372,7 +373,7 @@ def _account(outcome: Outcome, part: Part, now_s: float) -> dict[str, Any]:
         "rows": outcome.rows,
         "unfilled": counted + outcome.unfilled,
         "gaps": tuple(open_gaps(outcome.gaps, now_s)),
-        "whole": not outcome.gaps and outcome.unfilled == Unfilled(),
+        "whole": outcome.whole and not outcome.gaps and outcome.unfilled == Unfilled(),
         "facts": {name: value for name, value in facts.items() if value is not None},
     }
 

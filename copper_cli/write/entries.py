@@ -118,8 +118,9 @@ class Entry:
     def is_due(self, now_s: float) -> bool:
         """True where asking again may bring more, and it is time to."""
         if self.asked_utc is None:
-            # Of an older version: an `empty` was believed without evidence.
-            return self.state == "empty" or is_due(self.gaps, None, now_s)
+            # Of an older version: that there was nothing was believed without evidence.
+            is_nothing = self.rows == 0 and self.state in ("empty", "fetched")
+            return is_nothing or is_due(self.gaps, None, now_s)
         return is_due(self.gaps, self.asked_utc.timestamp(), now_s)
 
 
