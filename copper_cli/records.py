@@ -161,6 +161,20 @@ class GridSeries:
     """Volts."""
     frequency: Sequence[float | None]
     """Hertz."""
+    unread_us: Sequence[int] = ()
+    """When those were measured of which a number could not be read."""
+    lost: int = 0
+    """How many more there were, of which the time could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridAnswer:
+    """What the cloud sent of all gateways, or of those it was asked for."""
+
+    series: Mapping[str, GridSeries]
+    """The readings of each gateway by its id."""
+    unnamed: int = 0
+    """How many more there were that name no gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +187,18 @@ class Reading:
     """The register as the meter reports it."""
     value: float | None
     """The register in the standard unit."""
+    is_whole: bool = True
+    """False where a number of it could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The register readings of one meter over a span."""
+
+    rows: Sequence[Reading]
+    """Ascending by time; two may have the same."""
+    lost: int = 0
+    """How many more there were, of which the time could not be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -14,24 +15,24 @@ from copper_cli.cloud.pages import DEFAULT_QUERY_LIMIT, ListReader
 from copper_cli.cloud.session import CloudSession, reuse_always
 from copper_cli.cloud.worth import (
     check_filled,
-    check_grid,
     check_local_times,
     check_sum,
     has_amounts,
+    hold_grid,
     hold_readings,
     hold_series,
 )
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
-from copper_cli.filling import TO_COME_S, may_still_change, span_gaps
+from copper_cli.filling import FINAL_S, TO_COME_S, may_still_change
 from copper_cli.records import (
     Aggregate,
     BulkReading,
     Gateway,
+    GridAnswer,
     GridReading,
-    GridSeries,
     Meter,
     Premise,
-    Reading,
+    Readings,
     Series,
     SeriesKind,
     StateChange,
@@ -100,31 +101,41 @@ class CloudClient:
         premise_id: str | None = None,
         gateway_id: str | None = None,
         anew: bool = False,
-    ) -> dict[str, GridSeries]:
+    ) -> GridAnswer:
         """Grid readings in a window by gateway. One call.
 
-        Readings may lie at both ends of the window. `anew`: whatever the cache holds.
+        Readings may lie at both ends of the window, and an hour beyond. Those that name no
+        gateway are told, unless one was asked for: they are lost to that one. An answer to which
+        more may still come, or of which something could not be read, is not kept in the cache;
+        `anew`: nor is it asked. Raises CloudError for an answer that contradicts the question.
         """
+        what = "grid readings" if gateway_id is None else f"grid readings of gateway {gateway_id}"
+        what = f"{what} {_span(window)}"
 
-        def read(body: Any) -> dict[str, GridSeries]:
-            found = parse.parse_grid_series(body, "grid readings")
+        def read(body: Any) -> GridAnswer:
+            found = parse.parse_grid_series(body, what)
             if gateway_id is not None:
-                _check_gateway(found, gateway_id)
-            check_grid(found.values(), window, "grid readings")
-            return found
+                found = _only_gateway(found, gateway_id, what)
+            held, left_out = hold_grid(found, window, what)
+            self._tell_left_out(left_out, what)
+            return held
 
-        return self._session.get_json(
+        found = self._session.get_json(
             *self._grid_question(window, premise_id, gateway_id),
             read=read,
-            reuse=lambda found: not self._may_fill(window, is_empty=not found),
+            reuse=lambda found: self._is_final(window) and not _has_unread(found),
             anew=anew,
         )
+        rows = sum(len(one.times_us) + one.lost for one in found.series.values())
+        self._session.note_unread(what, found.unnamed, rows + found.unnamed)
+        return found
 
     def is_grid_cached(
         self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
     ) -> bool:
         """True where fetch_grid_readings would need no call."""
-        return self._session.is_cached(*self._grid_question(window, premise_id, gateway_id))
+        question = self._grid_question(window, premise_id, gateway_id)
+        return self._is_final(window) and self._session.is_cached(*question)
 
     def _grid_question(
         self, window: Window, premise_id: str | None, gateway_id: str | None
@@ -191,14 +202,20 @@ class CloudClient:
         params = {"granularity": granularity, **window_params(window)}
         return f"{self._meter(meter_id)}/{kind}", params
 
-    def fetch_readings(self, meter_id: str, window: Window, *, anew: bool = False) -> list[Reading]:
+    def fetch_readings(self, meter_id: str, window: Window, *, anew: bool = False) -> Readings:
         """Register readings of one meter as it sent them, ascending by time. One call.
 
-        `anew`: whatever the cache holds.
+        They may lie an hour outside the window. An answer to which more may still come, or of
+        which something could not be read, is not kept in the cache; `anew`: nor is it asked.
+        Raises CloudError for an answer that contradicts the question.
         """
         what = _asked("readings", meter_id, window)
 
-        def read(body: Any) -> list[Reading]:
+        def is_settled(found: Readings) -> bool:
+            is_whole = not found.lost and all(reading.is_whole for reading in found.rows)
+            return is_whole and self._is_final(window)
+
+        def read(body: Any) -> Readings:
             found = parse.parse_readings(body, what, meter_id)
             kept, left_out = hold_readings(found, window, what)
             self._tell_left_out(left_out, what)
@@ -208,13 +225,14 @@ class CloudClient:
             f"{self._meter(meter_id)}/readings",
             window_params(window),
             read=read,
-            reuse=lambda found: not self._may_fill(window, is_empty=not found),
+            reuse=is_settled,
             anew=anew,
         )
 
     def is_readings_cached(self, meter_id: str, window: Window) -> bool:
         """True where fetch_readings would need no call."""
-        return self._session.is_cached(f"{self._meter(meter_id)}/readings", window_params(window))
+        path = f"{self._meter(meter_id)}/readings"
+        return self._is_final(window) and self._session.is_cached(path, window_params(window))
 
     def fetch_timezone(self, meter_id: str) -> str | None:
         """IANA name of the zone where a meter is; None where the cloud does not say."""
@@ -255,10 +273,9 @@ class CloudClient:
         params = {"granularity": granularity, **window_params(window), "meter_type": meter_type}
         return f"{self._root}/aggregate/usage", params
 
-    def _may_fill(self, window: Window, *, is_empty: bool) -> bool:
-        """True where more readings of a window may still reach the cloud."""
-        span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
-        return bool(span_gaps(*span, is_empty=is_empty, now_s=self._session.clock.now()))
+    def _is_final(self, window: Window) -> bool:
+        """True where no more readings of a window are expected: nobody knows how many there are."""
+        return window.end_utc.timestamp() <= self._session.clock.now() - FINAL_S
 
     def _tell_left_out(self, rows: int, what: str) -> None:
         if rows:
@@ -279,15 +296,28 @@ def quote_segment(text: str, what: str) -> str:
 
 
 def _asked(kind: str, meter_id: str, window: Window) -> str:
+    return f"{kind} of meter {meter_id} {_span(window)}"
+
+
+def _span(window: Window) -> str:
     span = window_params(window)
-    return f"{kind} of meter {meter_id} from {span['start']} to {span['end']}"
+    return f"from {span['start']} to {span['end']}"
 
 
-def _check_gateway(found: Mapping[str, GridSeries], gateway_id: str) -> None:
-    """CloudError where an answer about one gateway is about others only."""
-    if found and gateway_id not in found:
-        other = one_line(next(iter(found)), 80)
-        raise CloudError(f"grid readings of gateway {gateway_id}: the cloud answered for {other}.")
+def _only_gateway(answer: GridAnswer, gateway_id: str, what: str) -> GridAnswer:
+    """An answer about one gateway. CloudError where it is about others only."""
+    if not answer.series:
+        return answer
+    own = answer.series.get(gateway_id)
+    if own is None:
+        other = one_line(next(iter(answer.series)), 80)
+        raise CloudError(f"{what}: the cloud answered for {other}.")
+    return GridAnswer({gateway_id: replace(own, lost=own.lost + answer.unnamed)})
+
+
+def _has_unread(answer: GridAnswer) -> bool:
+    """True where something of an answer could not be read."""
+    return answer.unnamed > 0 or any(one.lost or one.unread_us for one in answer.series.values())
 
 
 def _has_every_email(premises: Sequence[Premise]) -> bool:

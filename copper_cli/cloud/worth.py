@@ -7,7 +7,7 @@ contradicts it fails the call: an answer that is believed wrongly is worse than 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice, pairwise
@@ -15,14 +15,15 @@ from math import fsum, inf
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.errors import CloudError
-from copper_cli.records import GridSeries, Reading, Series, Window
+from copper_cli.records import GridAnswer, GridSeries, Readings, Series, Window
 
 _FROM_ROWS = 3
 """Fewer rows say nothing of their spacing."""
 _FINER, _COARSER = 0.75, 1.5
 """Shares of a bucket between which rows may be apart: months, and days at a clock change, vary."""
-_MARGIN_S = DAY_S
+_MARGIN_S = 3600
 """How far readings may lie outside the window that was asked for without a word."""
+_US = 1_000_000
 
 
 _LEAST_MONTH_S = 27 * DAY_S
@@ -139,37 +140,50 @@ def _rows_after(series: Series, instant_s: int) -> int:
     return len(series.times_s) - bisect_right(series.times_s, instant_s)
 
 
-def hold_readings(
-    readings: Sequence[Reading], window: Window, what: str
-) -> tuple[list[Reading], int]:
-    """The readings within a day of the window, and how many lay further off.
+def hold_readings(found: Readings, window: Window, what: str) -> tuple[Readings, int]:
+    """The readings within an hour of the window, and how many lay further off.
 
-    Raises CloudError where all do.
+    Raises CloudError where there are some, and none lies in the window itself.
     """
+    times_s = [reading.time_utc.timestamp() for reading in found.rows]
     start_s, end_s = _seconds(window)
-    kept = [
-        r for r in readings if start_s - _MARGIN_S <= r.time_utc.timestamp() <= end_s + _MARGIN_S
-    ]
-    if readings and not kept:
-        first_s = readings[0].time_utc.timestamp()
-        raise CloudError(_elsewhere(first_s, len(readings), "readings", what))
-    return kept, len(readings) - len(kept)
+    if times_s and bisect_left(times_s, start_s) == bisect_right(times_s, end_s):
+        raise CloudError(_elsewhere(times_s[0], len(times_s), "readings", what))
+    first = bisect_left(times_s, start_s - _MARGIN_S)
+    last = bisect_right(times_s, end_s + _MARGIN_S)
+    return replace(found, rows=found.rows[first:last]), len(times_s) - (last - first)
 
 
-def check_grid(answer: Iterable[GridSeries], window: Window, what: str) -> None:
-    """Raises CloudError where there are readings, and all lie a day or more off the window."""
-    start_s, end_s = _seconds(window)
-    first_us = None
-    for found in answer:
-        is_late = found.times_us[0] > (end_s + _MARGIN_S) * 1_000_000
-        if found.times_us[-1] >= (start_s - _MARGIN_S) * 1_000_000 and not is_late:
-            return
-        first_us = found.times_us[0]
-    if first_us is not None:
-        raise CloudError(
-            f"{what}: all readings that the cloud sent lie outside the span it was asked for "
-            f"(one is of {_text(first_us / 1e6)})."
-        )
+def hold_grid(answer: GridAnswer, window: Window, what: str) -> tuple[GridAnswer, int]:
+    """The readings within an hour of the window, and how many lay further off.
+
+    Raises CloudError where there are some, and none lies in the window itself, of no gateway.
+    """
+    start_us, end_us = (seconds * _US for seconds in _seconds(window))
+    all_times = [found.times_us for found in answer.series.values() if found.times_us]
+    if all_times and all(
+        bisect_left(times_us, start_us) == bisect_right(times_us, end_us) for times_us in all_times
+    ):
+        first_s = min(times_us[0] for times_us in all_times) / _US
+        raise CloudError(_elsewhere(first_s, sum(map(len, all_times)), "readings", what))
+    start_us, end_us = start_us - _MARGIN_S * _US, end_us + _MARGIN_S * _US
+    held = {name: _cut_grid(found, start_us, end_us) for name, found in answer.series.items()}
+    kept = sum(len(found.times_us) for found in held.values())
+    return replace(answer, series=held), sum(map(len, all_times)) - kept
+
+
+def _cut_grid(found: GridSeries, start_us: int, end_us: int) -> GridSeries:
+    times_us = found.times_us
+    rows = slice(bisect_left(times_us, start_us), bisect_right(times_us, end_us))
+    if rows == slice(0, len(times_us)):
+        return found
+    return replace(
+        found,
+        times_us=times_us[rows],
+        voltage=found.voltage[rows],
+        frequency=found.frequency[rows],
+        unread_us=[time_us for time_us in found.unread_us if start_us <= time_us <= end_us],
+    )
 
 
 def _cut(series: Series, first: int, last: int, window: Window) -> Series:

@@ -407,7 +407,7 @@ def _account(outcome: Outcome, part: Part, now_s: float) -> dict[str, Any]:
         "rows": outcome.rows,
         "unfilled": counted + outcome.unfilled,
         "gaps": tuple(open_gaps(outcome.gaps, now_s)),
-        "whole": not outcome.gaps and outcome.unfilled == Unfilled(),
+        "whole": outcome.whole and not outcome.gaps and outcome.unfilled == Unfilled(),
         "facts": {name: value for name, value in facts.items() if value is not None},
     }
 

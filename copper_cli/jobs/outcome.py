@@ -10,7 +10,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from copper_cli.config import limit_text
-from copper_cli.filling import Gap, Unfilled, span_gaps
+from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, span_gaps
 from copper_cli.jobs.context import Context
 from copper_cli.records import Meter, Window
 
@@ -34,6 +34,9 @@ class Outcome:
     unfilled: Unfilled = field(default_factory=Unfilled)
     """How many they are, by what they are called now; of an answer: those beyond the gaps, such as
     rows that could not be read."""
+    whole: bool = True
+    """False where, beyond its gaps and what is unfilled, something of an answer is null or may
+    still come."""
     changed: int = 0
     """Rows that hold other values than the file before."""
     sum_energy: float | None = None
@@ -118,6 +121,24 @@ def window_gaps(context: Context, window: Window, has_rows: bool) -> list[Gap]:
     """What may still come of a window without buckets."""
     span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
     return span_gaps(*span, is_empty=not has_rows, now_s=context.now())
+
+
+def judge_readings(
+    context: Context, subject: str, window: Window, rows: int, filled: int
+) -> Outcome:
+    """Whether there is anything to write of readings, which have no buckets.
+
+    `filled`: how many of the rows hold a number.
+    """
+    end_s = window.end_utc.timestamp()
+    gaps = window_gaps(context, window, filled > 0)
+    if not filled:
+        # That the cloud has nothing is believed when it has had the time to get something.
+        state: State = "to come" if end_s > context.now() - TO_COME_S else "empty"
+        return Outcome(subject, state, gaps=gaps, whole=False)
+    # Nobody knows how many are to be had: until then more may reach the cloud.
+    is_over = end_s <= context.now() - FINAL_S
+    return Outcome(subject, "fetched", rows=rows, gaps=gaps, whole=is_over and filled == rows)
 
 
 def created_later(meter: Meter, zone: ZoneInfo) -> str:

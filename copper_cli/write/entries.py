@@ -118,9 +118,15 @@ class Entry:
     def is_due(self, now_s: float) -> bool:
         """True where asking again may bring more, and it is time to."""
         if self.asked_utc is None:
-            # Of an older version: an `empty` was believed without evidence, and what was to come
-            # then was never asked for again unless the same command ran in time.
-            return self.state in ("empty", "to come") or is_due(self.gaps, None, now_s)
+            # Of an older version: that there was nothing was believed without evidence, and what
+            # was to come was never asked for again unless the same command ran in time.
+            is_nothing = self.rows == 0 and self.state in ("empty", "fetched")
+            is_over = any(gap.until_s <= now_s for gap in self.gaps)
+            return (
+                is_nothing
+                or (self.state == "to come" and is_over)
+                or is_due(self.gaps, None, now_s)
+            )
         return is_due(self.gaps, self.asked_utc.timestamp(), now_s)
 
 

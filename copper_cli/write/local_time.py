@@ -63,6 +63,21 @@ def offset_text(offset_s: int) -> str:
     return f"{text}:{seconds:02d}" if seconds else text
 
 
+def offset_spans(timezone: str, start_s: int, end_s: int) -> list[tuple[int, int, int]]:
+    """Start, end and offset of the spans of one offset each that cover two instants and between.
+
+    Whole UTC days, seconds since 1970 UTC; neighbours differ in their offset.
+    """
+    found: list[tuple[int, int, int]] = []
+    for day in range(start_s // _DAY_S, end_s // _DAY_S + 1):
+        for since, until, shift in _spans_of_day(timezone, day):
+            if found and found[-1][2] == shift:
+                found[-1] = found[-1][0], until, shift
+            else:
+                found.append((since, until, shift))
+    return found
+
+
 def _find_span(timezone: str, time_s: int) -> tuple[int, int, int]:
     """Start, end and offset of a span around an instant in which the offset holds."""
     return next(span for span in _spans_of_day(timezone, time_s // _DAY_S) if time_s < span[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -33,6 +33,37 @@ def read_series(path: Path, layout: Layout, kind: SeriesKind, timezone: str) -> 
             cells = _columns_cells(lines, places, PREFIXES[kind])
         while piece := list(islice(cells, _PIECE_ROWS)):
             yield _collect(piece)
+
+
+LocalRow = tuple[int, int | float | None, int | float | None]
+"""Local clock time in microseconds since 1970, and two numbers."""
+
+_EPOCH = datetime(1970, 1, 1)
+_US = timedelta(microseconds=1)
+
+
+def read_readings(path: Path) -> Iterator[LocalRow]:
+    """The rows of a file written by render_readings, in the order of their instants.
+
+    Local time, the register, the register in the standard unit.
+    Raises OSError, and ValueError or IndexError for a file that is not ours.
+    """
+    return _read_local(path, 2)
+
+
+def read_grid(path: Path) -> Iterator[LocalRow]:
+    """The rows of a file written by render_grid, as read_readings: local time, volts, hertz."""
+    return _read_local(path, 1)
+
+
+def _read_local(path: Path, time: int) -> Iterator[LocalRow]:
+    """Local time stands in a column, the numbers in the two behind it."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        lines = csv.reader(stream)
+        next(lines, None)
+        for line in lines:
+            local_us = (datetime.fromisoformat(line[time]) - _EPOCH) // _US
+            yield local_us, _number(line[time + 1]), _number(line[time + 2])
 
 
 _Cells = tuple[int, str, str, str, str]

@@ -72,7 +72,9 @@ def test_a_day_of_hours(client):
     baseline = client.fetch_series(power_meter(client), "baseline-series", DAY, "hour")
     assert baseline.times_s == series.times_s
     window = Window(DAY.start_utc, DAY.start_utc + timedelta(hours=6))
-    times = [reading.time_utc for reading in client.fetch_readings(power_meter(client), window)]
+    times = [
+        reading.time_utc for reading in client.fetch_readings(power_meter(client), window).rows
+    ]
     assert times == sorted(times)
 
 

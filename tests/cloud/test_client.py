@@ -229,7 +229,10 @@ def test_grid_readings_come_sorted(cloud, client):
         default=[{"gateway_id": g, "hw_timestamp": at(h), "voltage": h} for g, h in rows],
     )
     found = client.fetch_grid_readings(WINDOW)
-    assert {gateway: series.voltage for gateway, series in found.items()} == {"a": [8, 9], "b": [8]}
+    assert {gateway: one.voltage for gateway, one in found.series.items()} == {
+        "a": [8, 9],
+        "b": [8],
+    }
     client.fetch_grid_readings(WINDOW, premise_id="p", gateway_id="b")
     assert cloud.asked[0].query == SPAN
     assert cloud.asked[1].query == SPAN | {"premise_id": "p", "gateway_id": "b"}
@@ -241,7 +244,7 @@ def test_readings_question(cloud, client):
         f"{ROOT}/meter/07%3A1/readings",
         {"results": [{"time": "2020-12-22T08:00:00Z", "actual": 5, "value": 0.05}]},
     )
-    assert [reading.actual for reading in client.fetch_readings("07:1", WINDOW)] == [5]
+    assert [reading.actual for reading in client.fetch_readings("07:1", WINDOW).rows] == [5]
     assert cloud.asked[0].query == SPAN
 
 

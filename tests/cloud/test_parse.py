@@ -17,6 +17,7 @@ from copper_cli.records import (
     BulkReading,
     Gateway,
     GatewayHistory,
+    GridAnswer,
     GridReading,
     GridSeries,
     Instant,
@@ -24,6 +25,7 @@ from copper_cli.records import (
     Meter,
     Premise,
     Reading,
+    Readings,
     StateChange,
 )
 
@@ -134,11 +136,15 @@ def test_grid_readings_by_gateway_ascending():
         row(7, "1970-01-01T00:00:01.000Z"),
         "no row",
     ]
-    assert parse.parse_grid_series(rows, "x") == {
-        "a": GridSeries([2_000_000, 3_500_000], [None, 4], [61, 60]),
-        "b": GridSeries([1_000_000], [None], [60]),
-        "7": GridSeries([1_000_000], [1.0], [60]),
-    }
+    assert parse.parse_grid_series(rows, "x") == GridAnswer(
+        {
+            # Of two at the same instant that with more numbers; what is lost of either is counted.
+            "a": GridSeries([2_000_000, 3_500_000], [2, 4], [60, 60], (2_000_000,), lost=2),
+            "b": GridSeries([1_000_000], [None], [60]),
+            "7": GridSeries([1_000_000], [1.0], [60]),
+        },
+        unnamed=2,
+    )
 
 
 def test_gateway_histories_by_id():
@@ -175,10 +181,9 @@ def test_readings_come_out_sorted():
             {"time": None},
         ]
     }
-    assert parse.parse_readings(body, "x") == [
-        Reading(AT_UTC, 1, 0.01),
-        Reading(datetime(2022, 3, 2, 5, tzinfo=UTC), 2, 0.02),
-    ]
+    assert parse.parse_readings(body, "x") == Readings(
+        [Reading(AT_UTC, 1, 0.01), Reading(datetime(2022, 3, 2, 5, tzinfo=UTC), 2, 0.02)], lost=1
+    )
 
 
 def test_aggregate():

@@ -17,7 +17,7 @@ from copper_cli.jobs.readings import (
     estimate_readings,
     fetch_readings,
 )
-from copper_cli.records import Reading, Window
+from copper_cli.records import Reading, Readings, Window
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 
 DENVER = ZoneInfo("America/Denver")
@@ -45,13 +45,14 @@ class PlainCloud:
         self.asked.append(window)
         if window.end_utc - window.start_utc > self.longest:
             raise BadRequestError("too long")
-        return [
+        found = [
             r
             for r in self.every
             if window.start_utc <= r.time_utc <= window.end_utc
             and (self.has_start or r.time_utc > window.start_utc)
             and (self.has_end or r.time_utc < window.end_utc)
         ]
+        return Readings(found)
 
 
 def on(cloud, book=None) -> Context:
@@ -65,7 +66,7 @@ def test_parts_bring_each_reading_once(longest_h, has_start, has_end):
     """Whichever ends of a part an answer holds; where two readings have one instant, both."""
     longest = timedelta(hours=longest_h)
     cloud = PlainCloud(longest=longest, has_start=has_start, has_end=has_end)
-    found = fetch_readings(on(cloud), METER, WINDOW)
+    found = fetch_readings(on(cloud), METER, WINDOW).rows
     expected = [r for r in cloud.every if START <= r.time_utc < WINDOW.end_utc]
     if not has_start:  # those at the window's own start are in no answer
         expected = [r for r in expected if r.time_utc > START]
@@ -75,7 +76,7 @@ def test_parts_bring_each_reading_once(longest_h, has_start, has_end):
 def test_a_range_that_is_granted_is_one_call():
     """Four weeks, one question."""
     cloud = PlainCloud(longest=28 * DAY)
-    assert len(fetch_readings(on(cloud), METER, WINDOW)) == 28 * 48 + 28 * 8
+    assert len(fetch_readings(on(cloud), METER, WINDOW).rows) == 28 * 48 + 28 * 8
     assert cloud.asked == [WINDOW]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter, lt
 from typing import Any
 from urllib.parse import unquote
@@ -32,29 +32,56 @@ from copper_cli.cloud.parse.values import (
     to_utc,
 )
 from copper_cli.errors import AnswerError, CloudError
-from copper_cli.records import Aggregate, GridSeries, Reading, Series, SeriesKind
+from copper_cli.records import (
+    Aggregate,
+    GridAnswer,
+    GridSeries,
+    Reading,
+    Readings,
+    Series,
+    SeriesKind,
+)
 from copper_cli.text import one_line
 
 
-def parse_readings(body: object, what: str, meter_id: str | None = None) -> list[Reading]:
-    """Register readings, ascending by time.
+def parse_readings(body: object, what: str, meter_id: str | None = None) -> Readings:
+    """Register readings, ascending by time; those without a readable time are counted.
 
-    Raises CloudError where the answer has no list of them, none that can be read, or is to a
-    question about another meter.
+    Raises CloudError where the answer has no list of them, none with a time or a number that can
+    be read, or is to a question about another meter.
     """
     found = _answer(body, what, meter_id)
     rows = take_rows(found, "results", what)
     readings = read_each(_reading, (row for row in rows if isinstance(row, dict)))
     if rows and not readings:
-        raise CloudError(f"{what}: none of the {len(rows)} readings that the cloud sent is one.")
-    return sorted(readings, key=lambda reading: reading.time_utc)
+        raise CloudError(
+            f"{what}: none of the {len(rows)} readings that the cloud sent has a time that can be "
+            "read."
+        )
+    has_number = any(r.actual is not None or r.value is not None for r in readings)
+    _check_numbers(sum(not reading.is_whole for reading in readings), has_number, what)
+    readings.sort(key=lambda reading: reading.time_utc)
+    return Readings(readings, len(rows) - len(readings))
 
 
 def _reading(row: Row) -> Reading | None:
     time_utc = to_utc(row.get("time"))
     if time_utc is None:
         return None
-    return Reading(time_utc, to_number(row.get("actual")), to_number(row.get("value")))
+    sent = row.get("actual"), row.get("value")
+    actual, value = map(to_number, sent)
+    return Reading(
+        time_utc, actual, value, is_whole=sent.count(None) == (actual, value).count(None)
+    )
+
+
+def _check_numbers(unread: int, has_number: bool, what: str) -> None:
+    """CloudError where readings should hold numbers and none can be read."""
+    if unread and not has_number:
+        raise CloudError(
+            f"{what}: none of the {unread} readings with an amount that the cloud sent has one "
+            "that is a number."
+        )
 
 
 def parse_timezone(body: Any, what: str) -> str | None:
@@ -206,11 +233,12 @@ def _column(rows: Iterable[Row], name: str) -> list[Any]:
     return clean_column([row.get(name) for row in rows])
 
 
-def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
-    """The readings of each gateway as columns, ascending, each instant once (the last of equals).
+def parse_grid_series(body: object, what: str) -> GridAnswer:
+    """The readings of each gateway as columns, ascending, each instant once.
 
-    Readings without a gateway or a readable time are left out. About a microsecond a reading.
-    Raises CloudError where the answer is no list, or none of its rows can be read.
+    Of readings of the same instant the one with the most numbers stays, the last of equals. Those
+    without a gateway or a readable time are counted. About a microsecond a reading. Raises
+    CloudError where the answer is no list, or none of its rows or numbers can be read.
     """
     columns: dict[object, tuple[list[object], list[object], list[object]]] = {}
     if not isinstance(body, list):
@@ -228,25 +256,51 @@ def parse_grid_series(body: object, what: str) -> dict[str, GridSeries]:
         found[1].append(row.get("voltage"))
         found[2].append(row.get("frequency"))
     read = {
-        name: series
+        name: _grid_series(*found)
         for name, found in columns.items()
-        if isinstance(name, str) and name and (series := _grid_series(*found)).times_us
+        if isinstance(name, str) and name
     }
-    if body and not read:
-        raise CloudError(f"{what}: none of the {len(body)} readings that the cloud sent is one.")
-    return read
+    if body and not any(one.times_us for one in read.values()):
+        raise CloudError(
+            f"{what}: none of the {len(body)} readings that the cloud sent has a gateway and a "
+            "time that can be read."
+        )
+    numbers = chain.from_iterable((*one.voltage, *one.frequency) for one in read.values())
+    unread = sum(len(one.unread_us) for one in read.values())
+    _check_numbers(unread, not unread or any(one is not None for one in numbers), what)
+    named = sum(len(found[0]) for name, found in columns.items() if name in read)
+    return GridAnswer(read, len(body) - named)
 
 
 def _grid_series(texts: list[object], voltage: list[object], frequency: list[object]) -> GridSeries:
     times_us = [to_epoch_us(text) for text in texts]
+    sent = (voltage, frequency)
     columns = (clean_column(voltage), clean_column(frequency))
     known = [time_us for time_us in times_us if time_us is not None]
-    if len(known) == len(times_us) and all(map(lt, known, islice(known, 1, None))):
-        return GridSeries(known, *columns)
-    last = {time_us: place for place, time_us in enumerate(times_us) if time_us is not None}
-    order = sorted(last.items())
-    places = [place for _, place in order]
-    return GridSeries(
-        [time_us for time_us, _ in order],
-        *([column[place] for place in places] for column in columns),
-    )
+    unread_us: tuple[int, ...] = ()
+    if any(one is not other for one, other in zip(sent, columns, strict=True)):
+        # A column is made anew only where something in it is no number.
+        cells = zip(times_us, zip(*sent, strict=True), zip(*columns, strict=True), strict=True)
+        unread_us = tuple(
+            time_us
+            for time_us, row, read in cells
+            if time_us is not None and row.count(None) != read.count(None)
+        )
+    lost = len(times_us) - len(known)
+    if not lost and all(map(lt, known, islice(known, 1, None))):
+        return GridSeries(known, *columns, unread_us)
+    best: dict[int, int] = {}
+    for place, time_us in enumerate(times_us):
+        if time_us is None:
+            continue
+        before = best.get(time_us)
+        if before is None or _numbers_at(columns, place) >= _numbers_at(columns, before):
+            best[time_us] = place
+    order = sorted(best)
+    places = [best[time_us] for time_us in order]
+    cut_voltage, cut_frequency = ([column[place] for place in places] for column in columns)
+    return GridSeries(order, cut_voltage, cut_frequency, unread_us, lost)
+
+
+def _numbers_at(columns: Sequence[list[Any]], place: int) -> int:
+    return sum(column[place] is not None for column in columns)
