@@ -27,6 +27,7 @@ from copper_cli.known_readings import Row, renew_readings
 from copper_cli.plan import MAX_ROWS, whole_days
 from copper_cli.records import Gateway, GridAnswer, GridSeries, Premise, Window
 from copper_cli.table import Column, Table
+from copper_cli.text import one_line
 from copper_cli.write.draft import GridDraft, discard_draft, draft_path
 from copper_cli.write.layouts import render_grid
 from copper_cli.write.manifest import Entry, Folder, Question
@@ -181,6 +182,7 @@ class _Answers:
         self._unnamed = 0
         self._unread_us: dict[str, set[int]] = defaultdict(set)
         self._lost: dict[str, int] = defaultdict(int)
+        self._strangers: dict[str, int] = defaultdict(int)
 
     def of(self, site: _Site) -> _SiteReadings:
         """The readings of one gateway. The first to ask has all of them fetched.
@@ -246,6 +248,12 @@ class _Answers:
         while rest.start_utc < rest.end_utc:
             until_utc = _recall(draft, rest) or self._ask(draft, rest)
             rest = Window(until_utc, rest.end_utc)
+        if self._strangers:
+            names = one_line(", ".join(self._strangers), 80)
+            self._context.progress.say(
+                f"{sum(self._strangers.values())} grid readings are of gateways that the cloud "
+                f"does not list ({names}); left out."
+            )
         return draft
 
     def _ask(self, draft: GridDraft, rest: Window) -> datetime:
@@ -272,7 +280,10 @@ class _Answers:
         """Count what could not be read; True where there was anything."""
         self._unnamed += answer.unnamed
         unread = answer.unnamed > 0
+        known = {site.gateway.id for site in self._sites}
         for gateway_id, found in answer.series.items():
+            if gateway_id not in known and self._request.premise_id is None:
+                self._strangers[gateway_id] += len(found.times_us)
             if found.unread_us or found.lost:
                 self._unread_us[gateway_id].update(found.unread_us)
                 self._lost[gateway_id] += found.lost

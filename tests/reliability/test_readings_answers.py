@@ -464,6 +464,16 @@ class TestGateways:
         assert grid.entry()["whole"]
         assert grid.calls() == 2
 
+    def test_readings_of_a_gateway_that_is_not_listed_are_told(self, grid: Kind) -> None:
+        """There is no file for them."""
+        grid.rows = lambda asked: [
+            *self.both(asked),
+            *(self.of("x", row) for row in hourly(asked)),
+        ]
+        assert grid.download().facts["done"] == 2
+        (line,) = grid.context.progress.lines  # type: ignore[attr-defined]
+        assert line.startswith("24 grid readings are of gateways that the cloud does not list (x)")
+
     def test_where_one_gateway_is_asked_for_they_are_its(self, grid: Kind) -> None:
         """Counted as missing."""
         grid.rows = put(4, {"hw_timestamp": text(0), "voltage": 1})
