@@ -7,7 +7,7 @@ and what the cloud says now, tell which is which.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import accumulate, groupby, pairwise
@@ -27,8 +27,8 @@ ReadLocal = Callable[[], Iterator[LocalRow]]
 """Brings the rows of a file in the order of their instants, as often as need be."""
 
 _US = 1_000_000
-_EQUAL, _OTHER = 3, 1
-"""How much it speaks for an instant that the cloud has the same numbers there, or others."""
+_EQUAL, _OTHER, _NONE = (1, 0), (0, 1), (0, 0)
+"""What speaks for an instant: that the cloud has the same numbers there, or others, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +116,35 @@ class _Clock:
 def _split(rows: Sequence[LocalRow], early: int, late: int, doubled: _Doubled) -> int:
     """How many rows of an hour that comes twice are of its first time.
 
-    Where the clock is seen to go back, that many; else as the cloud's rows fit best.
+    Where the clock is seen to go back, that many. Else as most rows equal those of the cloud,
+    then where a time of day comes again, then as most meet one of the cloud: where only a number
+    has changed no row must be doubled.
     """
     for place, (before, after) in enumerate(pairwise(rows), 1):
         if after[0] < before[0]:
             return place
-    fits = [0, *accumulate(_fit(row, early, doubled) for row in rows)]
-    fits_late = [0, *accumulate(_fit(row, late, doubled) for row in rows)]
+    early_fits = _add_up(_fit(row, early, doubled) for row in rows)
+    late_fits = _add_up(_fit(row, late, doubled) for row in rows)
 
-    def rank(at: int) -> tuple[int, bool, int]:
+    def rank(at: int) -> tuple[int, bool, int, int]:
         is_again = 0 < at < len(rows) and rows[at][0] == rows[at - 1][0]
-        return fits[at] - fits_late[at], is_again, at
+        equal, other = (
+            first - second for first, second in zip(early_fits[at], late_fits[at], strict=True)
+        )
+        return equal, is_again, other, at
 
     return max(range(len(rows) + 1), key=rank)
 
 
-def _fit(row: LocalRow, shift: int, doubled: _Doubled) -> int:
+def _add_up(fits: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The sums of the first none, one, two … of them."""
+    return list(accumulate(fits, lambda a, b: (a[0] + b[0], a[1] + b[1]), initial=_NONE))
+
+
+def _fit(row: LocalRow, shift: int, doubled: _Doubled) -> tuple[int, int]:
     there = doubled.get(row[0] - shift)
     if there is None:
-        return 0
+        return _NONE
     return _EQUAL if (row[1], row[2]) in there else _OTHER
 
 

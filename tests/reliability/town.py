@@ -83,6 +83,8 @@ class Town:
     answers: dict[str, Answer] = field(default_factory=dict)
     created: dict[str, str] = field(default_factory=dict)
     meters: list[dict[str, Any]] = field(default_factory=list)
+    told: list[Event] = field(default_factory=list)
+    """What sessions told besides their calls."""
 
     def settle(self, *meter_ids: str) -> None:
         """The meters that the lists name."""
@@ -121,7 +123,9 @@ class Town:
         counter = CallCounter()
 
         def note(event: Event) -> None:
-            if isinstance(event, CallDone) and not event.from_cache:
+            if not isinstance(event, CallDone):
+                self.told.append(event)
+            elif not event.from_cache:
                 counter.add()
 
         chosen = make_settings(
