@@ -127,7 +127,7 @@ def crowd(cloud: Sandbox) -> list[Any]:
 
 
 BREAK: dict[str, tuple[str, bool]] = {
-    "403": ("has no permission", False),
+    "403": ("has no permission", True),
     "404": ("does not know it any more", True),
     "500": ("answered 500", False),
     "null": ("the cloud knows no time zone of meter", True),

@@ -173,7 +173,8 @@ def _rounded(folder: dict[str, Any]) -> dict[str, Any]:
         if name == "manifest.json":
             for entry in content["files"].values():
                 entry["sha256"] = None
-                entry["facts"] = {k: round(v, 9) for k, v in entry["facts"].items()}
+                total = entry["facts"].get("sum_energy")
+                entry["facts"] |= {"sum_energy": total and round(total, 9)}
             found[name] = content
             continue
         lines = content.decode().splitlines()
