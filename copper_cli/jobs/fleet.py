@@ -218,6 +218,20 @@ def _no_zone(claim: str, error: CopperError | None = None) -> ZoneError:
     )
 
 
+def plan_each(
+    zones: Zones, meters: Iterable[Meter], plan: Callable[[Meter, ZoneInfo], T]
+) -> tuple[list[tuple[Meter, T]], list[Zoneless]]:
+    """What is planned of each meter in its zone, and the meters that have none."""
+    planned: list[tuple[Meter, T]] = []
+    zoneless = []
+    for meter, zone in zones.find(meters):
+        if isinstance(zone, ZoneError):
+            zoneless.append(Zoneless(meter, zone))
+        else:
+            planned.append((meter, plan(meter, zone)))
+    return planned, zoneless
+
+
 def with_zone(context: Context, found: Iterable[P | Zoneless]) -> list[P]:
     """Those that can be asked, for an estimate; the others are told as `tell_zoneless` does."""
     found = list(found)

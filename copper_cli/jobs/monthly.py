@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
 
-from copper_cli.errors import CopperError, QuotaSpentError, ZoneError
+from copper_cli.errors import CopperError, QuotaSpentError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
@@ -22,6 +22,7 @@ from copper_cli.jobs.fleet import (
     Zones,
     ask_each,
     created_by,
+    plan_each,
     read_zone,
     sort_premises,
     tell_zoneless,
@@ -181,14 +182,7 @@ def _plan_sums(
     month: date, meters: Sequence[Meter], zones: Zones
 ) -> tuple[list[tuple[Meter, SeriesPlan]], list[Zoneless]]:
     """What to ask of each meter, and those of which nothing can be asked."""
-    planned: list[tuple[Meter, SeriesPlan]] = []
-    zoneless = []
-    for meter, zone in zones.find(meters):
-        if isinstance(zone, ZoneError):
-            zoneless.append(Zoneless(meter, zone))
-        else:
-            planned.append((meter, _plan_sum(month, meter, zone)))
-    return planned, zoneless
+    return plan_each(zones, meters, partial(_plan_sum, month))
 
 
 def _plan_sum(month: date, meter: Meter, zone: ZoneInfo) -> SeriesPlan:

@@ -11,11 +11,10 @@ from math import fsum
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import ZoneError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
-from copper_cli.jobs.fleet import Zoneless, Zones, ask_each, tell_zoneless
+from copper_cli.jobs.fleet import Zoneless, Zones, ask_each, plan_each, tell_zoneless
 from copper_cli.jobs.outcome import tell_failure
 from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight
@@ -113,13 +112,7 @@ def _plan(
 ) -> tuple[list[tuple[Meter, SeriesPlan]], list[Zoneless], Zones]:
     """What to ask of each meter, those of which nothing can be asked, and the zones."""
     zones = Zones(context, premises=premises)
-    planned: list[tuple[Meter, SeriesPlan]] = []
-    zoneless = []
-    for meter, zone in zones.find(meters):
-        if isinstance(zone, ZoneError):
-            zoneless.append(Zoneless(meter, zone))
-        else:
-            planned.append((meter, _last_days(context, zone)))
+    planned, zoneless = plan_each(zones, meters, lambda _, zone: _last_days(context, zone))
     return planned, zoneless, zones
 
 
