@@ -165,7 +165,7 @@ def join_windows(plan: SeriesPlan, answers: Sequence[Series], beyond: Series = E
             rows.remove(stray)
         _mend_cut(rows, cut, plan.granularity, *ends[cut.at_s])
     if plan.granularity == "month":
-        _mend_months(rows)
+        _mend_months(rows, plan.start_s, merged.sum_energy)
     return rows.series(merged.sum_energy, merged.meter_type)
 
 
@@ -324,25 +324,45 @@ def _mend_cut(rows: _Rows, cut: Cut, granularity: str, window: Window, answer: S
         if before is None:
             return
         at = rows.insert_unknown(cut.at_s)
-    energy = None
+    energy = rest = None
     if before is not None:
         energy = _register_difference(rows, before, at)
-    if energy is None and any(later is not None for later in rows.energy[at:]):
+    if any(later is not None for later in rows.energy[at:]):
         # a later value shows that the bucket is filled
-        energy = _remainder(answer, int(window.start_utc.timestamp()), cut, granularity)
+        rest = _remainder(answer, int(window.start_utc.timestamp()), cut, granularity)
+    if rest is not None and (energy is None or _has_jumped(energy, rest)):
+        energy = rest
     if energy is None and rows.energy[at] is None:
         return
     _set_energy(rows, at, energy, cut.at_s - cut.previous_s)
 
 
-def _mend_months(rows: _Rows) -> None:
-    """A cloud may take every month for 30 days; its registers tell."""
+def _mend_months(rows: _Rows, start_s: int, own_sum: float | None) -> None:
+    """A cloud may take every month for 30 days; its registers tell.
+
+    Not where the months add up to the cloud's own sum: then it is the register that counts
+    otherwise.
+    """
+    known = rows.energy[bisect_right(rows.times_s, start_s) :]
+    total = fsum(energy for energy in known if energy is not None)
+    if known and own_sum is not None and abs(total - own_sum) <= 0.0001 * len(known) + 1e-9:
+        return
     for at in range(1, len(rows.times_s)):
         by_register = _register_difference(rows, at - 1, at)
         own = rows.energy[at]
-        if by_register is None or own is None or abs(by_register - own) <= _REGISTER_STEP:
+        if by_register is None or own is None or _has_jumped(by_register, own):
             continue
-        _set_energy(rows, at, by_register, rows.times_s[at] - rows.times_s[at - 1])
+        if abs(by_register - own) > _REGISTER_STEP:
+            _set_energy(rows, at, by_register, rows.times_s[at] - rows.times_s[at - 1])
+
+
+def _has_jumped(by_register: float, told: float) -> bool:
+    """True where what a register moved cannot be what the cloud tells otherwise of a bucket.
+
+    A meter is replaced by one that stands higher, or its register counts in another unit. What
+    is told may itself be of a bucket a little too long or short, or of a rounded sum.
+    """
+    return abs(by_register - told) > 0.25 * max(by_register, abs(told)) + 1
 
 
 def _register_difference(rows: _Rows, before: int, at: int) -> float | None:

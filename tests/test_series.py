@@ -380,6 +380,13 @@ def test_a_register_set_back_leaves_it_to_the_sum():
     assert join_windows(SPRING, [before, after]).energy[2] == 23.0
 
 
+def test_a_register_that_jumps_leaves_it_to_the_sum():
+    """A new meter stands higher than the old one did."""
+    before = make([(MIDNIGHTS[0], 24.0, 900.0), (MIDNIGHTS[1], 24.0, 924.0)], 47.0)
+    after = make([(MIDNIGHTS[2], 24.0, 40947.0), (LATER, 24.0, 40971.0)], 24.0)
+    assert join_windows(SPRING, [before, after]).energy[2] == 23.0
+
+
 def test_the_sum_leaves_nothing_where_a_row_is_unknown():
     """The remainder would hold that row too: the odd day is unknown, not wrong."""
     plan = plan_series(date(2023, 3, 10), date(2023, 3, 14), DENVER, "day")
@@ -499,6 +506,19 @@ def test_a_month_is_what_the_register_moved(february, register, expected):
     assert series.energy[2] == expected
     if expected == 671.99:
         assert series.power[2] == 1.0  # 28 days: 672 hours
+
+
+@pytest.mark.parametrize(
+    ("jump", "own_sum"),
+    [
+        (40000.0, 1416.0),  # a new meter, which stands higher
+        (40000.0, None),
+        (25.0, 1416.0),  # the months add up: the register counts otherwise
+    ],
+)
+def test_a_month_is_the_clouds_where_its_register_counts_otherwise(jump, own_sum):
+    rows = [(MONTHS[0], 1.0, 0.0), (MONTHS[1], 744.0, 744.0), (MONTHS[2], 672.0, 1416.0 + jump)]
+    assert join_windows(QUARTER, [make(rows, own_sum)]).energy[2] == 672.0
 
 
 def test_a_month_of_no_register_over_a_change_is_what_the_sum_leaves():
