@@ -116,7 +116,8 @@ class CloudClient:
             found = parse.parse_grid_series(body, what)
             if gateway_id is not None:
                 found = _only_gateway(found, gateway_id, what)
-            held, left_out = hold_grid(found, window, what)
+            is_local = parse.has_local_times(body, "grid")
+            held, left_out = hold_grid(found, window, what, is_local=is_local)
             self._tell_left_out(left_out, what)
             return held
 
@@ -217,7 +218,8 @@ class CloudClient:
 
         def read(body: Any) -> Readings:
             found = parse.parse_readings(body, what, meter_id)
-            kept, left_out = hold_readings(found, window, what)
+            is_local = parse.has_local_times(body, "readings")
+            kept, left_out = hold_readings(found, window, what, is_local=is_local)
             self._tell_left_out(left_out, what)
             return kept
 

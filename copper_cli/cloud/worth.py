@@ -140,36 +140,76 @@ def _rows_after(series: Series, instant_s: int) -> int:
     return len(series.times_s) - bisect_right(series.times_s, instant_s)
 
 
-def hold_readings(found: Readings, window: Window, what: str) -> tuple[Readings, int]:
+def hold_readings(
+    found: Readings, window: Window, what: str, *, is_local: bool = False
+) -> tuple[Readings, int]:
     """The readings within an hour of the window, and how many lay further off.
 
-    Raises CloudError where there are some, and none lies in the window itself.
+    Raises CloudError where there are some and they are not of this window: none lies inside, or
+    most lie beyond one end and the others at that end. Also where their times `is_local`, without
+    an offset, and any lies outside.
     """
     times_s = [reading.time_utc.timestamp() for reading in found.rows]
+    _check_place([times_s], _seconds(window), what, is_local=is_local)
     start_s, end_s = _seconds(window)
-    if times_s and bisect_left(times_s, start_s) == bisect_right(times_s, end_s):
-        raise CloudError(_elsewhere(times_s[0], len(times_s), "readings", what))
     first = bisect_left(times_s, start_s - _MARGIN_S)
     last = bisect_right(times_s, end_s + _MARGIN_S)
     return replace(found, rows=found.rows[first:last]), len(times_s) - (last - first)
 
 
-def hold_grid(answer: GridAnswer, window: Window, what: str) -> tuple[GridAnswer, int]:
+def hold_grid(
+    answer: GridAnswer, window: Window, what: str, *, is_local: bool = False
+) -> tuple[GridAnswer, int]:
     """The readings within an hour of the window, and how many lay further off.
 
-    Raises CloudError where there are some, and none lies in the window itself, of no gateway.
+    Raises CloudError as hold_readings does, of all gateways together.
     """
     start_us, end_us = (seconds * _US for seconds in _seconds(window))
-    all_times = [found.times_us for found in answer.series.values() if found.times_us]
-    if all_times and all(
-        bisect_left(times_us, start_us) == bisect_right(times_us, end_us) for times_us in all_times
-    ):
-        first_s = min(times_us[0] for times_us in all_times) / _US
-        raise CloudError(_elsewhere(first_s, sum(map(len, all_times)), "readings", what))
+    columns = [found.times_us for found in answer.series.values()]
+    _check_place(columns, (start_us, end_us), what, is_local=is_local, per_s=_US)
     start_us, end_us = start_us - _MARGIN_S * _US, end_us + _MARGIN_S * _US
     held = {name: _cut_grid(found, start_us, end_us) for name, found in answer.series.items()}
     kept = sum(len(found.times_us) for found in held.values())
-    return replace(answer, series=held), sum(map(len, all_times)) - kept
+    return replace(answer, series=held), sum(map(len, columns)) - kept
+
+
+def _check_place(
+    columns: Sequence[Sequence[float]],
+    span: tuple[int, int],
+    what: str,
+    *,
+    is_local: bool,
+    per_s: int = 1,
+) -> None:
+    """Raises CloudError where readings, ascending, are of another span; see hold_readings.
+
+    A clock that is wrong by less than half the span leaves most of them inside: that is not told
+    from a meter that was silent for a while.
+    """
+    columns = [times for times in columns if times]
+    if not columns:
+        return
+    start, end = span
+    margin = _MARGIN_S * per_s
+
+    def count(first: float, last: float) -> int:
+        return sum(bisect_right(times, last) - bisect_left(times, first) for times in columns)
+
+    total, inside = count(-inf, inf), count(start, end)
+    early, late = count(start, (start + end) / 2), count((start + end) / 2, end)
+    before = total - count(start - margin, inf)
+    after = total - count(-inf, end + margin)
+    is_beside = (not early and not before and after > late) or (
+        not late and not after and before > early
+    )
+    if not inside or is_beside:
+        first_s = min(times[0] for times in columns) / per_s
+        raise CloudError(_elsewhere(first_s, total - inside, "readings", what))
+    if is_local and inside < total:
+        raise CloudError(
+            f"{what}: its times have no offset and do not fit: read as UTC, {total - inside} of "
+            f"{total} lie outside the span it was asked for."
+        )
 
 
 def _cut_grid(found: GridSeries, start_us: int, end_us: int) -> GridSeries:

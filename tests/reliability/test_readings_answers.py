@@ -536,6 +536,41 @@ class TestAnotherDay:
         assert facts["complete"]
         assert facts["done"] == (hours == 0)
 
+    @pytest.mark.parametrize("hours", [-24, -23, -14, 14, 23, 24])
+    def test_a_day_that_is_moved_fails(self, kind: Kind, hours: int) -> None:
+        """A clock that is wrong by a day touches the span at one end."""
+        kind.rows = at_hours([hours + n for n in range(25)])
+        (failure,) = kind.download().facts["failed"]
+        assert "outside the span" in failure["reason"]
+
+    @pytest.mark.parametrize("hours", [-7, -1, 2, 9])
+    def test_times_without_offset_of_another_zone_fail(self, kind: Kind, hours: int) -> None:
+        """Read as UTC they would be hours off."""
+        kind.rows = lambda asked: [
+            (text(t + hours * H).removesuffix(".000Z"), *amounts) for t, *amounts in hourly(asked)
+        ]
+        (failure,) = kind.download().facts["failed"]
+        assert "no offset" in failure["reason"]
+        assert not kind.has_file()
+
+    def test_times_without_offset_that_fit_are_utc(self, kind: Kind) -> None:
+        kind.rows = lambda asked: [
+            (text(t).removesuffix(".000Z"), *amounts) for t, *amounts in hourly(asked)
+        ]
+        kind.download()
+        times = [cells[0] for cells in kind.cells()]
+        assert (times[0], times[-1], len(times)) == (
+            "2021-03-02 00:00:00",
+            "2021-03-02 23:00:00",
+            24,
+        )
+
+    def test_one_that_comes_late_in_the_day_is_of_the_day(self, kind: Kind) -> None:
+        """A reading a day, and that of the next day too."""
+        kind.rows = at_hours([20, 44])
+        kind.download()
+        assert len(kind.cells()) == 1
+
     def test_some_outside_are_left_out_and_counted(self, kind: Kind) -> None:
         """A month before, and more than an hour; those within an hour without a word."""
         kind.rows = lambda asked: [

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter, lt
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from copper_cli.cloud.parse.answers import (
@@ -192,10 +192,13 @@ def _check_readable(listed: list[Any], rows: list[Row], fields: _SeriesFields, w
         raise CloudError(f"{what}: none of the {sent} amounts that the cloud sent is a number.")
 
 
-def has_local_times(body: object, kind: SeriesKind) -> bool:
-    """True where a row of a series has a time without an offset."""
-    listed = body.get(_fields(kind).rows) if isinstance(body, dict) else None
-    texts: list[Any] = [row.get("time") for row in listed or () if type(row) is dict]
+def has_local_times(body: Any, kind: SeriesKind | Literal["readings", "grid"]) -> bool:
+    """True where a row of a series, or a reading, has a time without an offset."""
+    listed, name = body, "hw_timestamp" if kind == "grid" else "time"
+    if isinstance(body, dict):
+        is_series = kind not in ("usage", "readings")
+        listed = body.get(_BASELINE.rows if is_series else _USAGE.rows)
+    texts: list[Any] = [row.get(name) for row in listed or () if type(row) is dict]
     with suppress(TypeError, IndexError):  # the usual form, told in a third of the time
         if set(map(itemgetter(-1), texts)) <= {"Z"}:
             return False
