@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -20,6 +20,7 @@ from copper_cli.errors import (
     UnreachableError,
     UsageError,
 )
+from copper_cli.files.reasons import local_errors
 from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, count_unfilled, open_gaps
 from copper_cli.jobs.context import FINISHING, Context, Output
 from copper_cli.jobs.interrupt import Interruption, catch_interrupt
@@ -308,15 +309,24 @@ def judge_part(
 
 
 def _inspect(context: Context, folder: Folder, part: Part, entry: Entry) -> Entry:
-    """With the gaps that the cloud may still fill, where an older version did not note them."""
+    """With the buckets without an amount, where an older version did not note them.
+
+    Once nothing more is expected the folder notes them for good.
+    """
     is_noted = entry.asked_utc is not None or entry.sha256 is None or entry.state != "fetched"
     if part.inspect is None or is_noted:
         return entry
     now_s = context.now()
-    if all(window.end_utc.timestamp() <= now_s - FINAL_S for window in entry.windows):
+    path = folder.path / part.name
+    gaps = part.inspect(path)
+    entry = replace(entry, gaps=tuple(open_gaps(gaps, now_s)), unfilled=count_unfilled(gaps, now_s))
+    if any(window.end_utc.timestamp() > now_s - FINAL_S for window in entry.windows):
         return entry
-    gaps = part.inspect(folder.path / part.name)
-    return replace(entry, gaps=tuple(open_gaps(gaps, now_s)), unfilled=count_unfilled(gaps, now_s))
+    with local_errors(path, "read"):
+        written_utc = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    entry = replace(entry, asked_utc=written_utc)
+    folder.amend(part.name, entry)
+    return entry
 
 
 def _kept(context: Context, subject: str, part: Part, entry: Entry) -> Outcome:

@@ -251,6 +251,19 @@ class Folder:
             self._compact_now_and_then()
         return kept
 
+    def amend(self, name: str, entry: Entry) -> None:
+        """Enter what is now known of a file that stays as it is.
+
+        A folder that is only looked at stays as it is too. Raises LocalError for the disk.
+        """
+        if self._lock is None:
+            return
+        with self._mutex:
+            # Lost with the machine it is found out again.
+            self._say({"op": "record", "name": name, "entry": entry_to_json(entry)}, sync=False)
+            self._entries[name] = entry
+            self._compact_now_and_then()
+
     def close(self) -> None:
         """Bring `manifest.json` up to date, drop the journal, let the folder go.
 
