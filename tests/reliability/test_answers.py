@@ -99,6 +99,9 @@ DRESSES: dict[str, tuple[dict[str, Any], str]] = {
     "errors": ({"errors": [{"message": "one of two"}]}, "one of two"),
     "a number as error": ({"error": 7}, "error 7"),
     "a part": ({"partial": True}, "partial true"),
+    "a result that failed": ({"result": "failed"}, "result"),
+    "a state that failed": ({"state": "FAILED"}, "state"),
+    "warnings": ({"warnings": ["backend timed out"]}, "backend timed out"),
     "truncated": ({"truncated": "true"}, 'truncated "true"'),
 }
 """What answers say beside an empty container, and what is told of it."""

@@ -147,6 +147,9 @@ _WORDS = (
 """Beside rows they are a remark, without rows they are the reason."""
 _STATUSES = frozenset(("status", "statuscode", "code", "httpstatus", "httpstatuscode"))
 _SUCCESSES = frozenset(("success", "succeeded", "ok"))
+_REMARKS = ("warning", "warnings")
+_OUTCOMES = ("result", "state", "outcome")
+"""Like a status in words; their numbers mean other things."""
 _PARTS = frozenset(("partial", "truncated", "incomplete", "timedout"))
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 _FINE = frozenset(("ok", "okay", "success", "successful"))
@@ -155,6 +158,7 @@ _CODE = re.compile(r"\s*([0-9]{3})(?![0-9-])")
 _TEXTS = (
     *("errordescription", "errormessage", "errormsg", "message", "error", "errors", "fault"),
     *("exception", "faultstring", "detail", "details", "description", "msg", "reason", "title"),
+    *_REMARKS,
 )
 _INNER_TEXTS = ("message", "faultstring", "description", "detail")
 _BAD_STATUS = re.compile(r"error|fail|exception|time[d _-]*out|unavailable|abort", re.IGNORECASE)
@@ -196,9 +200,9 @@ def _is_error(key: str, value: object) -> bool:
 
 
 def _hints_at_error(key: str, value: object) -> bool:
-    if key in _WORDS:
+    if key in _WORDS or key in _REMARKS:
         return _says_something(value)
-    if key in _STATUSES:
+    if key in _STATUSES or key in _OUTCOMES:
         return isinstance(value, str) and _BAD_STATUS.search(value) is not None
     return key in _PARTS and _is_one_of(value, _YES)
 
