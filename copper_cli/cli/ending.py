@@ -74,7 +74,8 @@ def _describe_unfilled(facts: Facts) -> str:
     names = _name([one["id"] for one in facts["unfilled"]])
     text = Unfilled(0, facts["late"], facts["missing"]).text()
     if facts["missing"]:
-        return f"{text} at {names}: the cloud has nothing for them. --recheck asks again."
+        why = "the cloud sent no readable amount for them"
+        return f"{text} at {names}: {why}. --recheck asks again."
     return f"{text} at {names}: asked for again as they age, or at once with --recheck."
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from copper_cli.cloud.app import AppClient
-from copper_cli.errors import CloudError
+from copper_cli.errors import CloudError, UnreachableError
 from copper_cli.jobs.outcome import tell_failure
 from copper_cli.records import Premise
 from copper_cli.table import Column, Table
@@ -50,12 +50,14 @@ def dump_account(app: AppClient) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def _ask_each(
     premises: Sequence[Premise], ask: Callable[[str], T]
 ) -> tuple[list[tuple[Premise, T]], list[dict[str, Any]]]:
-    """What each answers, and those that failed; CloudError where all did."""
+    """What each answers, and those that failed; CloudError where all did, or none can be asked."""
     found: list[tuple[Premise, T]] = []
     errors: list[tuple[Premise, CloudError]] = []
     for premise in premises:
         try:
             found.append((premise, ask(premise.id)))
+        except UnreachableError:
+            raise  # the next premise would find no cloud either
         except CloudError as error:
             errors.append((premise, error))
     if errors and not found:

@@ -19,6 +19,7 @@ from copper_cli.errors import (
     LocalError,
     NotPermittedError,
     QuotaSpentError,
+    UnreachableError,
     UsageError,
     ZoneError,
 )
@@ -142,7 +143,8 @@ class Zones:
         Where a premise is mute, the location of one of its meters is asked for, and of the next
         where that is mute too; several premises at once. A location that is refused (403) is
         the meter's matter; where all are, and no zone is known otherwise, it is the client's.
-        Raises CredentialsError, QuotaSpentError and LocalError, and KeyboardInterrupt at Ctrl-C.
+        Raises CredentialsError, QuotaSpentError, UnreachableError and LocalError, and
+        KeyboardInterrupt at Ctrl-C.
         """
         meters = list(meters)
         found: dict[str, ZoneInfo | ZoneError] = {}
@@ -161,7 +163,7 @@ class Zones:
                 self._context,
                 list(mute.values()),
                 self._locate,
-                (QuotaSpentError, CredentialsError, LocalError),
+                (QuotaSpentError, CredentialsError, LocalError, UnreachableError),
             ):
                 if isinstance(located, CopperError):
                     raise located
@@ -197,6 +199,8 @@ class Zones:
             if len(self._refused) >= _REFUSALS_IN_A_ROW and not self._is_permitted:
                 raise
             raise _no_zone(f"the time zone of meter {meter.id} cannot be had", error) from None
+        except UnreachableError:
+            raise
         except CloudError as error:
             self._is_permitted = True
             raise _no_zone(f"the time zone of meter {meter.id} cannot be had", error) from None
@@ -250,12 +254,13 @@ def ask_each(
 ) -> tuple[dict[str, R], list[tuple[Meter, CopperError]]]:
     """What each meter gave by its id, and those that failed with the reason.
 
-    Raises QuotaSpentError, and KeyboardInterrupt at Ctrl-C even while calls wait for the quota.
+    Raises QuotaSpentError, UnreachableError (the next meter would find no cloud either), and
+    KeyboardInterrupt at Ctrl-C even while calls wait for the quota.
     """
     found: dict[str, R] = {}
     failed: list[tuple[Meter, CopperError]] = []
     context.progress.start("meters", len(asked))
-    for (meter, _), number in _collect(context, asked, ask, (QuotaSpentError,)):
+    for (meter, _), number in _collect(context, asked, ask, (QuotaSpentError, UnreachableError)):
         if isinstance(number, CopperError):
             failed.append((meter, number))
         else:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
 
-from copper_cli.errors import CopperError, QuotaSpentError
+from copper_cli.errors import CopperError, QuotaSpentError, UnreachableError
 from copper_cli.jobs.context import Context
 from copper_cli.jobs.estimate import Estimate, estimate_table
 from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
@@ -142,7 +142,7 @@ def _aggregate(
     """What all reporting meters of the type used; None where none reports or the call failed."""
     try:
         found = context.client.fetch_aggregate(kind, window)
-    except QuotaSpentError:
+    except (QuotaSpentError, UnreachableError):
         raise
     except CopperError as error:
         failed.append(tell_failure(f"{kind} aggregate usage", str(error), error.lasting))

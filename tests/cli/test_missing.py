@@ -46,7 +46,8 @@ def test_what_is_missing_is_the_last_line(
     assert ended.code == 0
     assert ended.lines[-1] == "complete!"
     assert ended.err.splitlines()[-1] == (
-        "8 buckets missing at 07:1: the cloud has nothing for them. --recheck asks again."
+        "8 buckets missing at 07:1: the cloud sent no readable amount for them. "
+        "--recheck asks again."
     )
     town.answers["meter/07:1/usage"] = rows
     assert "missing" in copper(*USAGE, *quiet).err
@@ -93,8 +94,8 @@ def test_the_worst_are_named(town: FixedCloud, copper: Copper) -> None:
         town.answers[f"meter/{meter_id}/usage"] = lambda query, gone=gone: rows(query, gone)
     ended = copper(*USAGE)
     assert ended.err.splitlines()[-1] == (
-        "15 buckets missing at 07:6, 07:5, 07:4 and 2 others: the cloud has nothing for them. "
-        "--recheck asks again."
+        "15 buckets missing at 07:6, 07:5, 07:4 and 2 others: "
+        "the cloud sent no readable amount for them. --recheck asks again."
     )
 
 

@@ -57,6 +57,26 @@ def test_several_meters_at_once(gone: Sandbox, copper: Copper) -> None:
     assert calls_used(copper) == before
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "monthly", "2022-02", "--include-per-meter-sum"),
+        ("meter", "check-for-water-reversals"),
+    ],
+)
+def test_a_report_is_no_report_without_a_cloud(
+    serve: Callable[..., Sandbox], copper: Copper, command: tuple[str, ...]
+) -> None:
+    """Its lists come from the cache: no empty report, but exit 4 with the host's name."""
+    cloud = serve(premises=8, max_age=3600)
+    assert copper(*command, "--dry-run").code == 0
+    cloud.stop()
+    ended = copper(*command)
+    assert ended.code == 4
+    assert "cannot reach 127.0.0.1" in ended.err.splitlines()[-1]
+    assert ended.out == ""
+
+
 def test_the_same_command_goes_on(
     gone: Sandbox, copper: Copper, serve: Callable[..., Sandbox], work: Path
 ) -> None:
