@@ -14,7 +14,7 @@ import pytest
 
 from copper_cli.cloud.client import CloudClient
 from copper_cli.config import Limit
-from copper_cli.errors import CredentialsError, QuotaSpentError
+from copper_cli.errors import CredentialsError, QuotaSpentError, UnreachableError
 from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.interval import download_series, estimate_series
@@ -135,6 +135,10 @@ BREAK: dict[str, tuple[str, bool]] = {
 }
 
 
+def report_with_sums(context: Context) -> Any:
+    return report_monthly(context, date(2022, 2, 1), include_per_meter_sum=True)
+
+
 def break_zone(cloud: Sandbox, how: str, meter_ids: list[str]) -> dict[str, str | None]:
     """Has their location fail in some way; what the mute client is to be told."""
     if how in ("403", "404", "500"):
@@ -143,6 +147,23 @@ def break_zone(cloud: Sandbox, how: str, meter_ids: list[str]) -> dict[str, str 
             cloud.faults.add(Fault(path=path, status=int(how), times=None))
         return {}
     return dict.fromkeys(meter_ids, None if how == "null" else "Mars/Base")
+
+
+@pytest.mark.parametrize("ask", [report_with_sums, check_water_reversals])
+def test_a_cloud_that_is_gone_is_no_missing_zone(
+    cloud: Sandbox, mute: Mute, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Context], Any]
+) -> None:
+    """Gone after the lists: it ends with that, not with each meter failed."""
+    context = mute(*(premise.id for premise in cloud.fleet.premises()))
+    asked = context.client.fetch_timezone
+
+    def gone(meter_id: str) -> str | None:
+        cloud.stop()
+        return asked(meter_id)
+
+    monkeypatch.setattr(context.client, "fetch_timezone", gone)
+    with pytest.raises(UnreachableError):
+        ask(context)
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
