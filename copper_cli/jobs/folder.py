@@ -320,7 +320,8 @@ def _inspect(context: Context, folder: Folder, part: Part, entry: Entry) -> Entr
     path = folder.path / part.name
     gaps = part.inspect(path)
     entry = replace(entry, gaps=tuple(open_gaps(gaps, now_s)), unfilled=count_unfilled(gaps, now_s))
-    if any(window.end_utc.timestamp() > now_s - FINAL_S for window in entry.windows):
+    ends_s = [window.end_utc.timestamp() for window in entry.windows]
+    if not ends_s or max(ends_s) > now_s - FINAL_S:
         return entry
     with local_errors(path, "read"):
         written_utc = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -235,7 +235,10 @@ class TestRecheck:
         assert town.asked() - before == plan["to_ask"] == 1
 
 
-def test_a_folder_of_an_older_version_is_looked_through_for_holes(town: Town) -> None:
+@pytest.mark.parametrize("says_when", [True, False])
+def test_a_folder_of_an_older_version_is_looked_through_for_holes(
+    town: Town, says_when: bool
+) -> None:
     """Its manifest says `fetched`: what is younger than thirty days and null is found in the file,
     told and asked for; a whole file costs no call."""
     town.settle("07:1", "07:2")
@@ -246,6 +249,7 @@ def test_a_folder_of_an_older_version_is_looked_through_for_holes(town: Town) ->
     old = as_version_1(json.loads(path.read_text()))
     for entry in old["files"].values():
         entry["state"] = "fetched"
+        entry["windows"] = entry["windows"] if says_when else []
     path.write_text(json.dumps(old))
     del town.answers["07:1"]
     before = town.asked()
