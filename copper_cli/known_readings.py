@@ -15,8 +15,8 @@ from math import inf
 from operator import itemgetter
 
 from copper_cli.records import Window
-from copper_cli.write.local_time import offset_spans
-from copper_cli.write.reread import LocalRow
+from copper_cli.render.local_time import offset_spans
+from copper_cli.render.reread import LocalRow
 
 Number = int | float | None
 Row = tuple[int, Number, Number]

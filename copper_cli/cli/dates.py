@@ -136,7 +136,7 @@ def settle_range(
         _check_range(start, end, one_day)  # before any call
     if not isinstance(start, DaysAgo) and not isinstance(end, DaysAgo):
         return start, end
-    from copper_cli.jobs.today import find_today
+    from copper_cli.work.today import find_today
 
     today = find_today(
         run.context(), zone, meter_ids=meter_ids, premise_id=premise_id, gateway_id=gateway_id

@@ -87,7 +87,7 @@ def _download(
     **rest: Any,
 ) -> None:
     from copper_cli.jobs.interval import download_series, estimate_series
-    from copper_cli.jobs.meter_series import SeriesRequest
+    from copper_cli.work.meter_series import SeriesRequest
 
     first, last = settle_range(run, start, end, one_day=False, zone=timezone, meter_ids=meter_ids)
     request = SeriesRequest(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from copper_cli.cloud.session import CloudSession
     from copper_cli.cloud.token import Grant
     from copper_cli.config import Settings
-    from copper_cli.jobs.context import CallCounter, Context, Output
     from copper_cli.table import Table
+    from copper_cli.work.context import CallCounter, Context, Output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +61,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where files go: --output-dir, or `generated`."""
-        from copper_cli.jobs.context import DEFAULT_FOLDER
+        from copper_cli.work.context import DEFAULT_FOLDER
 
         return Path(self._values["output_dir"] or DEFAULT_FOLDER)
 
@@ -76,7 +76,7 @@ class Run:
 
     def output(self, *, overwrite: bool = False, recheck: bool = False) -> Output:
         """Where a download's files go and how they look."""
-        from copper_cli.jobs.context import Output
+        from copper_cli.work.context import Output
 
         raw_cells = self._values["raw_cells"]
         return Output(
@@ -97,7 +97,7 @@ class Run:
         if path is None:
             return
         from copper_cli.files.whole import check_writable
-        from copper_cli.write.manifest import find_kept
+        from copper_cli.folders.manifest import find_kept
 
         if path.is_dir():
             raise UsageError(f"--csv-output-file {path} is a folder; name a file.")
@@ -150,7 +150,7 @@ class Run:
     def _open_context(self, profile: str | None) -> Context:
         from copper_cli.cloud.client import CloudClient
         from copper_cli.cloud.spans import open_spans
-        from copper_cli.jobs.context import CallCounter, Context
+        from copper_cli.work.context import CallCounter, Context
 
         named = self._values["profile"] or self._values["sandbox"] or "COPPER_PROFILE" in self._env
         if profile and not named:
@@ -259,7 +259,7 @@ class Run:
         """A value as JSON on stdout, as it is."""
         import json
 
-        from copper_cli.write.cells import escape_json
+        from copper_cli.render.cells import escape_json
 
         text = escape_json(json.dumps(value, ensure_ascii=False, indent=2))
         self._print([f"{text}\n"])
@@ -267,7 +267,7 @@ class Run:
     def write_legend(self, legend: Table, name: str) -> None:
         """The notes of a table as a file in the folder."""
         from copper_cli.files.whole import replace_whole
-        from copper_cli.write.tables import render_csv
+        from copper_cli.render.tables import render_csv
 
         replace_whole(self.folder / name, render_csv(legend))
 
@@ -288,7 +288,7 @@ class Run:
             table = replace(table, facts={**table.facts, "unread_rows": unread})
         if self.csv_output_file is not None:
             from copper_cli.files.whole import write_whole
-            from copper_cli.write.tables import render_csv
+            from copper_cli.render.tables import render_csv
 
             raw_cells = self._values["raw_cells"]
             write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
@@ -301,7 +301,7 @@ class Run:
 
     def _render(self, table: Table, noun: str | None) -> Iterable[str]:
         """What `show` prints, in chunks."""
-        from copper_cli.write import tables
+        from copper_cli.render import tables
 
         quiet = self._values["quiet"]
         if self.output_format == "table":

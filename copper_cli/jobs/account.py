@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from copper_cli.cloud.app import AppClient
 from copper_cli.errors import CloudError, UnreachableError
-from copper_cli.jobs.outcome import tell_failure
 from copper_cli.records import Premise
 from copper_cli.table import Column, Table
+from copper_cli.work.outcome import tell_failure
 
 T = TypeVar("T")
 

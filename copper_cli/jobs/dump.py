@@ -15,12 +15,21 @@ from copper_cli.files.bundle import FolderBundle
 from copper_cli.files.names import check_name
 from copper_cli.files.whole import renew_whole
 from copper_cli.filling import Unfilled
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fleet import Zoneless, Zones, with_zone
-from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
+from copper_cli.folders.entries import read_names
+from copper_cli.folders.manifest import MANIFEST_NAME, Folder, Question
 from copper_cli.jobs.interval import plan_downloads
-from copper_cli.jobs.meter_series import (
+from copper_cli.layouts import Layout
+from copper_cli.plan import plan_series
+from copper_cli.records import Meter, Series
+from copper_cli.render.meter_csv import render_series
+from copper_cli.render.tables import render_csv
+from copper_cli.series import clip_series, sum_rows
+from copper_cli.table import Column, Table
+from copper_cli.work.context import Context, Output
+from copper_cli.work.download import FileJob, Part, download_files, failed_job
+from copper_cli.work.estimate import estimate_files, estimate_table
+from copper_cli.work.fleet import Zoneless, Zones, with_zone
+from copper_cli.work.meter_series import (
     MeterSeries,
     Planned,
     SeriesRequest,
@@ -33,16 +42,7 @@ from copper_cli.jobs.meter_series import (
     series_file,
     survey,
 )
-from copper_cli.jobs.outcome import Outcome, summarise
-from copper_cli.layouts import Layout
-from copper_cli.plan import plan_series
-from copper_cli.records import Meter, Series
-from copper_cli.series import clip_series, sum_rows
-from copper_cli.table import Column, Table
-from copper_cli.write.entries import read_names
-from copper_cli.write.layouts import render_series
-from copper_cli.write.manifest import MANIFEST_NAME, Folder, Question
-from copper_cli.write.tables import render_csv
+from copper_cli.work.outcome import Outcome, summarise
 
 SUMMARY = "meter_summary.csv"
 _COLUMNS = (

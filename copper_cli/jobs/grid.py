@@ -9,19 +9,19 @@ from datetime import UTC, date
 from copper_cli.errors import UsageError
 from copper_cli.files.names import safe_name
 from copper_cli.filling import Unfilled
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fleet import choose, padded_postal_code, read_zone, tell_days_of_utc
-from copper_cli.jobs.folder import FileJob, Part, download_files, is_answered, judge_part
-from copper_cli.jobs.grid_answers import SharedAnswers, Site, SiteReadings, count_filled, renew_site
-from copper_cli.jobs.outcome import Cost, Outcome, judge_readings, summarise
-from copper_cli.jobs.parallel import run_together
+from copper_cli.folders.draft import discard_draft
+from copper_cli.folders.manifest import Folder, Question
 from copper_cli.plan import whole_days
 from copper_cli.records import Premise
+from copper_cli.render.meter_csv import render_grid
 from copper_cli.table import Column, Table
-from copper_cli.write.draft import discard_draft
-from copper_cli.write.layouts import render_grid
-from copper_cli.write.manifest import Folder, Question
+from copper_cli.work.context import Context, Output
+from copper_cli.work.download import FileJob, Part, download_files, is_answered, judge_part
+from copper_cli.work.estimate import estimate_files, estimate_table
+from copper_cli.work.fleet import choose, padded_postal_code, read_zone, tell_days_of_utc
+from copper_cli.work.grid_answers import SharedAnswers, Site, SiteReadings, count_filled, renew_site
+from copper_cli.work.outcome import Cost, Outcome, judge_readings, summarise
+from copper_cli.work.parallel import run_together
 
 _PLACE = (
     Column("Premise ID", "premise_id"),

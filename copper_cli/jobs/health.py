@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, timedelta, tzinfo
 from functools import partial
 
-from copper_cli.jobs.context import Context
-from copper_cli.jobs.fleet import read_zone, sort_premises, tell_days_of_utc
-from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import local_day
 from copper_cli.records import Gateway, Meter, Premise, StateChange
 from copper_cli.table import Column, Table
+from copper_cli.work.context import Context
+from copper_cli.work.fleet import read_zone, sort_premises, tell_days_of_utc
+from copper_cli.work.parallel import run_together
 
 DAYS = 7
 _SIGNS = {

@@ -7,12 +7,20 @@ from functools import partial
 
 from copper_cli.errors import ZoneError
 from copper_cli.files.reasons import local_errors
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fetch import recall_rows
-from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
-from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job, is_same_zone
-from copper_cli.jobs.meter_series import (
+from copper_cli.folders.draft import Draft
+from copper_cli.folders.manifest import Folder, Question
+from copper_cli.plan import plan_series
+from copper_cli.records import Meter
+from copper_cli.render.meter_csv import render_series
+from copper_cli.render.reread import read_series
+from copper_cli.table import Column, Table
+from copper_cli.units import amount_unit
+from copper_cli.work.context import Context, Output
+from copper_cli.work.download import FileJob, Part, download_files, failed_job, is_same_zone
+from copper_cli.work.estimate import estimate_files, estimate_table
+from copper_cli.work.fetch_rows import recall_rows
+from copper_cli.work.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
+from copper_cli.work.meter_series import (
     MeterSeries,
     Planned,
     SeriesRequest,
@@ -24,15 +32,7 @@ from copper_cli.jobs.meter_series import (
     renew_file,
     series_file,
 )
-from copper_cli.jobs.outcome import Outcome, summarise
-from copper_cli.plan import plan_series
-from copper_cli.records import Meter
-from copper_cli.table import Column, Table
-from copper_cli.units import amount_unit
-from copper_cli.write.draft import Draft
-from copper_cli.write.layouts import render_series
-from copper_cli.write.manifest import Folder, Question
-from copper_cli.write.reread import read_series
+from copper_cli.work.outcome import Outcome, summarise
 
 _COLUMNS = (
     Column("ID", "id"),

@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from copper_cli.jobs.context import Context
-from copper_cli.jobs.fleet import choose, padded_postal_code, sort_premises
-from copper_cli.jobs.parallel import run_together
 from copper_cli.records import Meter, Premise
 from copper_cli.table import Column, Table
 from copper_cli.units import Normalised, normalise_last_readings, standard_unit
+from copper_cli.work.context import Context
+from copper_cli.work.fleet import choose, padded_postal_code, sort_premises
+from copper_cli.work.parallel import run_together
 
 TEST_ACCOUNT = "ma.baseline@gmail.com"
 """The vendor's own test account: its premises are not homes."""

@@ -14,10 +14,14 @@ from zoneinfo import ZoneInfo
 from dateutil.relativedelta import relativedelta
 
 from copper_cli.errors import CopperError, QuotaSpentError, UnreachableError
-from copper_cli.jobs.context import Context
-from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
-from copper_cli.jobs.fleet import (
+from copper_cli.plan import SeriesPlan, local_midnight, plan_series
+from copper_cli.records import Meter, Premise, Window
+from copper_cli.table import Column, Table
+from copper_cli.units import amount_unit
+from copper_cli.work.context import Context
+from copper_cli.work.estimate import Estimate, estimate_table
+from copper_cli.work.fetch_rows import count_calls, fetch_meter_sum
+from copper_cli.work.fleet import (
     Zoneless,
     Zones,
     ask_each,
@@ -27,12 +31,8 @@ from copper_cli.jobs.fleet import (
     sort_premises,
     tell_zoneless,
 )
-from copper_cli.jobs.outcome import Cost, tell_failure
-from copper_cli.jobs.parallel import run_together
-from copper_cli.plan import SeriesPlan, local_midnight, plan_series
-from copper_cli.records import Meter, Premise, Window
-from copper_cli.table import Column, Table
-from copper_cli.units import amount_unit
+from copper_cli.work.outcome import Cost, tell_failure
+from copper_cli.work.parallel import run_together
 
 LEGEND = (
     (1, "Number of elements in existence during the report window"),

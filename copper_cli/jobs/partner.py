@@ -8,11 +8,11 @@ from typing import Any
 
 from copper_cli.files.bundle import write_bundle
 from copper_cli.files.names import check_name
-from copper_cli.jobs.context import Context
 from copper_cli.jobs.health import report_health
 from copper_cli.jobs.listing import HYDRATE_TRIES, list_premises
+from copper_cli.render.tables import render_csv
 from copper_cli.table import Column, Table
-from copper_cli.write.tables import render_csv
+from copper_cli.work.context import Context
 
 MOBILE_TAG = "has_mobile_app"
 _FAMILIES = (("electric", "power"), ("gas", "gas"), ("water", "water"))

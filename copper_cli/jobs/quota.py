@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import datetime
 
 from copper_cli.cloud.quota import LimitUsage, open_ledger
-from copper_cli.cloud.spans import SpanLimit, forget_spans, look_at_spans
+from copper_cli.cloud.spans import forget_spans, look_at_spans
 from copper_cli.config import Settings, limit_text
 from copper_cli.table import Column, Table
 
@@ -93,15 +92,6 @@ def clear_all(settings: Settings) -> bool:
     from copper_cli.cloud.cache import clear_cache
 
     return any([clear_cache(settings), forget_spans(settings)])
-
-
-def describe_limits(limits: Sequence[SpanLimit], most: int = 3) -> str:
-    """The limits in a few words: `hour: 744 a call; 07:1: 5`."""
-    words = [
-        f"{one.name}{f' of {one.meter}' if one.meter else ''}: {one.granted} a call"
-        for one in limits[:most]
-    ]
-    return "; ".join(words) + (f" and {len(limits) - most} more" if len(limits) > most else "")
 
 
 def _row(usage: LimitUsage) -> tuple[object, ...]:

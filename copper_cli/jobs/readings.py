@@ -14,19 +14,19 @@ from copper_cli.errors import CloudError, ZoneError
 from copper_cli.files.names import safe_name
 from copper_cli.files.reasons import local_errors
 from copper_cli.filling import Unfilled
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.estimate import estimate_files, estimate_table
-from copper_cli.jobs.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
-from copper_cli.jobs.folder import FileJob, Part, download_files, failed_job
-from copper_cli.jobs.outcome import Cost, Outcome, created_later, judge_readings, summarise
-from copper_cli.jobs.parts import Measure, ask_part
+from copper_cli.folders.manifest import Entry, Folder, Question
 from copper_cli.known_readings import Row, renew_readings
 from copper_cli.plan import whole_days
 from copper_cli.records import Meter, Reading, Readings, Window
+from copper_cli.render.meter_csv import render_readings
+from copper_cli.render.reread import read_readings
 from copper_cli.table import Column, Table
-from copper_cli.write.layouts import render_readings
-from copper_cli.write.manifest import Entry, Folder, Question
-from copper_cli.write.reread import read_readings
+from copper_cli.work.context import Context, Output
+from copper_cli.work.download import FileJob, Part, download_files, failed_job
+from copper_cli.work.estimate import estimate_files, estimate_table
+from copper_cli.work.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
+from copper_cli.work.outcome import Cost, Outcome, created_later, judge_readings, summarise
+from copper_cli.work.window_parts import Measure, ask_part
 
 _COLUMNS = (
     Column("ID", "id"),

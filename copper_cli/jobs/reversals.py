@@ -11,15 +11,15 @@ from math import fsum
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from copper_cli.jobs.context import Context
-from copper_cli.jobs.estimate import Estimate, estimate_table
-from copper_cli.jobs.fetch import count_calls, fetch_meter_sum
-from copper_cli.jobs.fleet import Zoneless, Zones, ask_each, plan_each, tell_zoneless
-from copper_cli.jobs.outcome import tell_failure
-from copper_cli.jobs.parallel import run_together
 from copper_cli.plan import SeriesPlan, local_midnight
 from copper_cli.records import Meter, Premise, Window
 from copper_cli.table import Column, Table
+from copper_cli.work.context import Context
+from copper_cli.work.estimate import Estimate, estimate_table
+from copper_cli.work.fetch_rows import count_calls, fetch_meter_sum
+from copper_cli.work.fleet import Zoneless, Zones, ask_each, plan_each, tell_zoneless
+from copper_cli.work.outcome import tell_failure
+from copper_cli.work.parallel import run_together
 
 Method = Literal["summer", "winter"]
 

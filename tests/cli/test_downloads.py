@@ -225,7 +225,7 @@ def test_files_changed_or_gone_are_fetched_anew(cloud: Sandbox, copper: Copper, 
 
 def test_a_folder_held_by_another_run(cloud: Sandbox, copper: Copper, work: Path) -> None:
     """Exit 7, one line, no series call."""
-    from copper_cli.write.manifest import Folder
+    from copper_cli.folders.manifest import Folder
 
     with Folder.open(work / "generated"):
         ended = copper("meter", "usage", "2021-03-01", "2021-03-02")

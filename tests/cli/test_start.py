@@ -9,7 +9,7 @@ from pathlib import Path
 
 HEAVY = {
     "copper_cli.records": "twenty records, none of which is shown",
-    "copper_cli.jobs.context": "a job's surroundings, where there is no job",
+    "copper_cli.work.context": "a job's surroundings, where there is no job",
     "copper_cli.units": "fractions",
     "requests": "HTTP",
     "urllib3": "HTTP",

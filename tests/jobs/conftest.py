@@ -15,8 +15,8 @@ from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
-from copper_cli.jobs.context import CallCounter, Context, Progress, Silent
 from copper_cli.sandbox import Sandbox
+from copper_cli.work.context import CallCounter, Context, Progress, Silent
 
 
 class StillClock:

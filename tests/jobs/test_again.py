@@ -12,13 +12,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
 from copper_cli.jobs.interval import download_series, estimate_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Output
+from copper_cli.work.meter_series import SeriesRequest
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 FIRST, LAST = date(2021, 3, 1), date(2021, 3, 3)

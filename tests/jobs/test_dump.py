@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.errors import UsageError
-from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Output
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 ZONES = ("America/Denver", "Asia/Kolkata")

@@ -12,15 +12,15 @@ import pytest
 
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.jobs.context import Context, Output, Silent
-from copper_cli.jobs.fetch import count_calls, fetch_series, recall_rows
+from copper_cli.folders.draft import Draft
 from copper_cli.jobs.interval import download_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.plan import plan_series
 from copper_cli.records import Series
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.series import EMPTY, clip_series
-from copper_cli.write.draft import Draft
+from copper_cli.work.context import Context, Output, Silent
+from copper_cli.work.fetch_rows import count_calls, fetch_series, recall_rows
+from copper_cli.work.meter_series import SeriesRequest
 
 PHOENIX = ZoneInfo("America/Phoenix")
 DENVER = ZoneInfo("America/Denver")

@@ -13,8 +13,9 @@ import pytest
 from copper_cli.cloud import parse
 from copper_cli.config import Limit
 from copper_cli.errors import UsageError, ZoneError
-from copper_cli.jobs.context import Context, Silent
-from copper_cli.jobs.fleet import (
+from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Silent
+from copper_cli.work.fleet import (
     Zones,
     choose,
     fetch_meters_and_zones,
@@ -22,8 +23,7 @@ from copper_cli.jobs.fleet import (
     read_zone,
     sort_premises,
 )
-from copper_cli.jobs.outcome import limit_text
-from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.outcome import limit_text
 
 
 def meters(*ids: str) -> list[Any]:

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.errors import UsageError
-from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.grid import (
     GridRequest,
     download_grid_readings,
@@ -24,6 +23,7 @@ from copper_cli.jobs.grid import (
 )
 from copper_cli.records import GridSeries, Window
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Output
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 ZONES = ("America/Denver", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")

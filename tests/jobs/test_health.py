@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.cloud import parse
-from copper_cli.jobs.context import Context
 from copper_cli.jobs.health import report_health, walk_back
 from copper_cli.records import StateChange
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context
 
 DENVER = ZoneInfo("America/Denver")
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from copper_cli.jobs import interrupt
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.fleet import ask_each
-from copper_cli.jobs.folder import FileJob, Part, download_files
-from copper_cli.jobs.interrupt import catch_interrupt
-from copper_cli.jobs.outcome import Cost, Outcome
+from copper_cli.folders.manifest import Question
 from copper_cli.sandbox import Sandbox, SandboxConfig
-from copper_cli.write.manifest import Question
+from copper_cli.work import interrupt
+from copper_cli.work.context import Context, Output
+from copper_cli.work.download import FileJob, Part, download_files
+from copper_cli.work.fleet import ask_each
+from copper_cli.work.interrupt import catch_interrupt
+from copper_cli.work.outcome import Cost, Outcome
 
 
 def test_the_first_asks_the_second_ends() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from copper_cli.cloud import parse
-from copper_cli.jobs.context import Context, Silent
 from copper_cli.jobs.listing import HYDRATE_TRIES, list_bulk, list_meter_status, list_premises
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Silent
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from copper_cli.jobs.fetch import count_calls, fetch_series
 from copper_cli.plan import plan_series
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.fetch_rows import count_calls, fetch_series
 
 CHANGES = [
     ("America/Denver", date(2023, 3, 12)),

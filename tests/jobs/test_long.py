@@ -18,16 +18,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.errors import QuotaSpentError
-from copper_cli.jobs import fetch
-from copper_cli.jobs.context import Context, Output
+from copper_cli.folders.draft import draft_path
 from copper_cli.jobs.dump import DumpRequest, dump_days
 from copper_cli.jobs.interval import download_series, estimate_series, plan_downloads
-from copper_cli.jobs.meter_series import Planned, SeriesRequest, open_draft
 from copper_cli.records import Series
+from copper_cli.render import reread
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from copper_cli.series import clip_series
-from copper_cli.write import reread
-from copper_cli.write.draft import draft_path
+from copper_cli.work import fetch_rows
+from copper_cli.work.context import Context, Output
+from copper_cli.work.meter_series import Planned, SeriesRequest, open_draft
 
 FEW_ROWS = 100
 """What one call may bring here: four days of hours are 97 rows."""
@@ -47,7 +47,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From now on a call brings few rows, and files are read back in small pieces."""
 
     def cut() -> None:
-        monkeypatch.setattr(fetch, "MAX_ROWS", FEW_ROWS)
+        monkeypatch.setattr(fetch_rows, "MAX_ROWS", FEW_ROWS)
         monkeypatch.setattr(reread, "_PIECE_ROWS", 60)
 
     return cut

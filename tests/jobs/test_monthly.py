@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.errors import QuotaSpentError
-from copper_cli.jobs.context import Context
 from copper_cli.jobs.monthly import report_monthly
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
+from copper_cli.work.context import Context
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 SEPTEMBER = date(2021, 9, 1)

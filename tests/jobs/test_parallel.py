@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from copper_cli.jobs.parallel import run_parallel, run_together
+from copper_cli.work.parallel import run_parallel, run_together
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 8])

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.jobs.parts import Measure, ask_part
 from copper_cli.records import Window
+from copper_cli.work.window_parts import Measure, ask_part
 
 START = datetime(2023, 1, 1, 18, 30, tzinfo=UTC)
 DAY = timedelta(days=1)

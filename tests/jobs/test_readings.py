@@ -10,7 +10,6 @@ import pytest
 
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.jobs.context import Context, Output, Silent
 from copper_cli.jobs.readings import (
     ReadingsRequest,
     download_readings,
@@ -19,6 +18,7 @@ from copper_cli.jobs.readings import (
 )
 from copper_cli.records import Reading, Readings, Window
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Output, Silent
 
 DENVER = ZoneInfo("America/Denver")
 NOW = datetime(2022, 6, 1, tzinfo=UTC)

@@ -17,10 +17,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from copper_cli.jobs.context import Output
 from copper_cli.jobs.interval import download_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Output
+from copper_cli.work.meter_series import SeriesRequest
 
 FOLDER = Path(__file__).parents[1] / "data" / "series"
 FILES = {"power": "il-electricity-cdd-hdd-hourly.csv.gz", "gas": "il-gas-hdd-only-hourly.csv.gz"}

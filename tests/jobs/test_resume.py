@@ -17,10 +17,10 @@ from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
-from copper_cli.jobs.context import CallCounter, Context, Output, Silent
 from copper_cli.jobs.interval import download_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
+from copper_cli.work.context import CallCounter, Context, Output, Silent
+from copper_cli.work.meter_series import SeriesRequest
 
 NOON = datetime(2022, 3, 10, 19, 30, tzinfo=UTC)
 LATER = datetime(2022, 3, 16, 7, 0, tzinfo=UTC)

@@ -12,10 +12,10 @@ import pytest
 
 from copper_cli.cloud import parse
 from copper_cli.errors import CloudError, QuotaSpentError
-from copper_cli.jobs.context import Context
 from copper_cli.jobs.reversals import check_water_reversals
 from copper_cli.records import Series, Window
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 

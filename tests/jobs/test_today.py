@@ -12,8 +12,8 @@ import pytest
 
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import CloudError, NotFoundError
-from copper_cli.jobs.context import Context, Silent
-from copper_cli.jobs.today import find_today
+from copper_cli.work.context import Context, Silent
+from copper_cli.work.today import find_today
 
 NIGHT = datetime(2022, 3, 29, 5, 0, tzinfo=UTC)
 """23:00 of the 28th in Denver, 01:00 of the 29th in New York, 19:00 of the 28th in Honolulu."""

@@ -15,15 +15,15 @@ import pytest
 from copper_cli.cloud.client import CloudClient
 from copper_cli.config import Limit
 from copper_cli.errors import CredentialsError, QuotaSpentError, UnreachableError
-from copper_cli.jobs.context import Context, Output
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.interval import download_series, estimate_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.monthly import estimate_monthly, report_monthly
 from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
 from copper_cli.jobs.reversals import check_water_reversals, estimate_water_reversals
 from copper_cli.records import Meter, Premise
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Output
+from copper_cli.work.meter_series import SeriesRequest
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 START, END = date(2022, 3, 1), date(2022, 3, 2)

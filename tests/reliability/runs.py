@@ -23,11 +23,11 @@ from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit, Secret, Settings
-from copper_cli.jobs.context import CallCounter, Context, Output, Silent
 from copper_cli.jobs.interval import download_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Sandbox
 from copper_cli.table import Table
+from copper_cli.work.context import CallCounter, Context, Output, Silent
+from copper_cli.work.meter_series import SeriesRequest
 
 NOW = datetime(2021, 2, 1, 7, 0, tzinfo=UTC)
 UNLIMITED = (Limit(1_000_000, 3600),)

@@ -14,11 +14,11 @@ from copper_cli.errors import CloudError
 from copper_cli.jobs.dump import DumpRequest, dump_days
 from copper_cli.jobs.grid import GridRequest, download_grid_readings
 from copper_cli.jobs.interval import download_series, estimate_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.monthly import report_monthly
 from copper_cli.jobs.readings import ReadingsRequest, download_readings
 from copper_cli.records import Window
 from copper_cli.table import Table
+from copper_cli.work.meter_series import SeriesRequest
 
 from .town import ROOT, H, Question, Town, body, row, text, whole
 

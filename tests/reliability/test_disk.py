@@ -19,11 +19,11 @@ import pytest
 from copper_cli.config import Limit
 from copper_cli.errors import CredentialsError, LocalError
 from copper_cli.files import whole as files
-from copper_cli.jobs.context import Output
+from copper_cli.folders import journal
+from copper_cli.folders.manifest import Folder
 from copper_cli.jobs.interval import download_series
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
-from copper_cli.write import journal
-from copper_cli.write.manifest import Folder
+from copper_cli.work.context import Output
 
 from .runs import (
     NOW,

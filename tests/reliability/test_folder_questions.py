@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from copper_cli.errors import LocalError, UsageError
-from copper_cli.jobs.context import Output
 from copper_cli.jobs.interval import estimate_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Output
+from copper_cli.work.meter_series import SeriesRequest
 
 from .runs import NOW, PLENTY, Machine, asked, meter_ids, read_folder
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from copper_cli.folders.manifest import Folder
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
-from copper_cli.write.manifest import Folder
 
 from .runs import (
     HOUSEKEEPING,

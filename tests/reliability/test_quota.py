@@ -18,8 +18,8 @@ from copper_cli.cloud import session
 from copper_cli.cloud.quota import ledger_path, open_ledger
 from copper_cli.config import Limit
 from copper_cli.errors import QuotaSpentError
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.meter_series import SeriesRequest
 
 from .runs import NOW, PLENTY, Clock, Machine, break_limits, in_process, meter_ids, read_folder
 

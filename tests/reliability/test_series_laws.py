@@ -18,11 +18,11 @@ from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.parse import parse_series
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.jobs.context import Context, Silent
-from copper_cli.jobs.fetch import fetch_series
 from copper_cli.plan import SeriesPlan, plan_series
 from copper_cli.records import Series, Window
 from copper_cli.series import join_windows, merge_series
+from copper_cli.work.context import Context, Silent
+from copper_cli.work.fetch_rows import fetch_series
 
 START_S = 1_604_188_800  # 2020-11-01, the end of summer time in Denver
 HOUR_S = 3600

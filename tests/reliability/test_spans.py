@@ -15,12 +15,12 @@ import pytest
 from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.jobs.context import Context, Silent
-from copper_cli.jobs.fetch import count_calls, fetch_series
-from copper_cli.jobs.parallel import run_parallel
 from copper_cli.plan import plan_series
 from copper_cli.records import Series, Window
 from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.work.context import Context, Silent
+from copper_cli.work.fetch_rows import count_calls, fetch_series
+from copper_cli.work.parallel import run_parallel
 
 from .runs import Clock, Machine, in_process
 

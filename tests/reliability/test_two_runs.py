@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from copper_cli.jobs.context import Output
+from copper_cli.folders.manifest import Folder
 from copper_cli.jobs.interval import download_series
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
-from copper_cli.write.manifest import Folder
+from copper_cli.work.context import Output
 
 from .runs import (
     NOW,

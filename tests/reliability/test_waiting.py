@@ -11,9 +11,9 @@ import pytest
 
 from copper_cli.jobs.dump import DumpRequest, dump_days
 from copper_cli.jobs.interval import download_series, estimate_series
-from copper_cli.jobs.meter_series import SeriesRequest
 from copper_cli.jobs.monthly import report_monthly
 from copper_cli.table import Table
+from copper_cli.work.meter_series import SeriesRequest
 
 from .test_answers import as_version_1
 from .town import ROOT, H, Question, Town, body, row, whole

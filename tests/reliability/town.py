@@ -18,7 +18,7 @@ from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit
-from copper_cli.jobs.context import CallCounter, Context, Output
+from copper_cli.work.context import CallCounter, Context, Output
 
 from .runs import Clock
 from .runs import Said as Lines

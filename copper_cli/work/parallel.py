@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
-    from copper_cli.jobs.context import Context
+    from copper_cli.work.context import Context
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from copper_cli.layouts import Layout
 from copper_cli.records import Series, SeriesKind
-from copper_cli.write.layouts import PREFIXES
+from copper_cli.render.meter_csv import PREFIXES
 
 _PIECE_ROWS = 50_000
 

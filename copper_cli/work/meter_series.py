@@ -14,20 +14,20 @@ from copper_cli.errors import CloudError, LocalError
 from copper_cli.files.names import safe_name
 from copper_cli.files.reasons import local_errors
 from copper_cli.filling import TO_COME_S, Gap, Unfilled
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.fetch import count_calls, fetch_series
-from copper_cli.jobs.outcome import Cost, Outcome, State, created_later
+from copper_cli.folders.draft import Draft, draft_path
+from copper_cli.folders.manifest import Entry, Question
 from copper_cli.known import renew_series
 from copper_cli.layouts import Layout
 from copper_cli.plan import SeriesPlan
 from copper_cli.records import AnySeries, LongSeries, Meter, Series, SeriesKind
+from copper_cli.render.meter_csv import SeriesFile
+from copper_cli.render.reread import read_series
 from copper_cli.series import Survey, is_plain, survey_series
 from copper_cli.text import one_line
 from copper_cli.units import amount_unit
-from copper_cli.write.draft import Draft, draft_path
-from copper_cli.write.layouts import SeriesFile
-from copper_cli.write.manifest import Entry, Question
-from copper_cli.write.reread import read_series
+from copper_cli.work.context import Context, Output
+from copper_cli.work.fetch_rows import count_calls, fetch_series
+from copper_cli.work.outcome import Cost, Outcome, State, created_later
 
 
 @dataclass(frozen=True, slots=True)

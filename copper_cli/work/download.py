@@ -22,13 +22,13 @@ from copper_cli.errors import (
 )
 from copper_cli.files.reasons import local_errors
 from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, count_unfilled, open_gaps
-from copper_cli.jobs.context import FINISHING, Context, Output
-from copper_cli.jobs.interrupt import Interruption, catch_interrupt
-from copper_cli.jobs.outcome import Cost, Outcome
-from copper_cli.jobs.parallel import run_parallel
+from copper_cli.folders.draft import discard_draft, draft_name, draft_path, find_drafts
+from copper_cli.folders.manifest import Entry, Folder, Question, State, Verdict
 from copper_cli.records import Window
-from copper_cli.write.draft import discard_draft, draft_name, draft_path, find_drafts
-from copper_cli.write.manifest import Entry, Folder, Question, State, Verdict
+from copper_cli.work.context import FINISHING, Context, Output
+from copper_cli.work.interrupt import Interruption, catch_interrupt
+from copper_cli.work.outcome import Cost, Outcome
+from copper_cli.work.parallel import run_parallel
 
 _REFUSALS_IN_A_ROW = 3
 """So many meters refused for want of permission, or without a connection: the job is hopeless."""

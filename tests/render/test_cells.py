@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copper_cli.render.cells import as_cell, csv_lines, defuse, escape_json, tidy
 from copper_cli.text import clean
-from copper_cli.write.cells import as_cell, csv_lines, defuse, escape_json, tidy
 
 PRINTABLE = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
 

@@ -15,16 +15,16 @@ from copper_cli.buckets import DAY_S
 from copper_cli.errors import CloudError, CopperError
 from copper_cli.files.names import short_digest
 from copper_cli.files.reasons import local_errors
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.outcome import Cost, window_gaps
-from copper_cli.jobs.parts import Measure, ask_part
+from copper_cli.folders.draft import GridDraft, draft_path
+from copper_cli.folders.manifest import Entry
 from copper_cli.known_readings import Row, renew_readings
 from copper_cli.plan import MAX_ROWS
 from copper_cli.records import Gateway, GridAnswer, GridSeries, Premise, Window
+from copper_cli.render.reread import read_grid
 from copper_cli.text import one_line
-from copper_cli.write.draft import GridDraft, draft_path
-from copper_cli.write.manifest import Entry
-from copper_cli.write.reread import read_grid
+from copper_cli.work.context import Context, Output
+from copper_cli.work.outcome import Cost, window_gaps
+from copper_cli.work.window_parts import Measure, ask_part
 
 _READINGS_A_DAY = 1440
 """ASSUMED the most a gateway sends: one a minute. To check: count a day of one gateway."""

@@ -8,10 +8,10 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CloudError
-from copper_cli.jobs.context import Context
-from copper_cli.jobs.fleet import read_zone
 from copper_cli.plan import local_day
 from copper_cli.records import Premise
+from copper_cli.work.context import Context
+from copper_cli.work.fleet import read_zone
 
 _LOCATIONS = 3
 """So many meters are asked for their place where no premise tells it: each is a call."""

@@ -23,11 +23,11 @@ from copper_cli.errors import (
     UsageError,
     ZoneError,
 )
-from copper_cli.jobs.context import FINISHING, Context
-from copper_cli.jobs.interrupt import catch_interrupt
-from copper_cli.jobs.outcome import Cost
-from copper_cli.jobs.parallel import run_parallel, run_together
 from copper_cli.records import Meter, Premise
+from copper_cli.work.context import FINISHING, Context
+from copper_cli.work.interrupt import catch_interrupt
+from copper_cli.work.outcome import Cost
+from copper_cli.work.parallel import run_parallel, run_together
 
 
 class _Identified(Protocol):

@@ -29,8 +29,7 @@ from copper_cli.files.names import find_clash
 from copper_cli.files.opening import digest_file, open_own
 from copper_cli.files.reasons import local_errors
 from copper_cli.files.whole import make_folder, sync_folder, write_temporary
-from copper_cli.text import clean
-from copper_cli.write.entries import (
+from copper_cli.folders.entries import (
     FORMAT,
     VERSION,
     Entry,
@@ -43,7 +42,8 @@ from copper_cli.write.entries import (
     read_names,
     render_manifest,
 )
-from copper_cli.write.journal import Journal, read_journal
+from copper_cli.folders.journal import Journal, read_journal
+from copper_cli.text import clean
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -421,7 +421,7 @@ class Folder:
 def find_kept(path: Path) -> Path | None:
     """The file at the path where a folder of downloads keeps it: a book of it, or a listed one."""
     from copper_cli.files.bundle import NOTE_NAME
-    from copper_cli.write.draft import is_draft
+    from copper_cli.folders.draft import is_draft
 
     real = Path(os.path.realpath(path))
     if find_clash(real, real.parent, (*_BOOKS, NOTE_NAME)) or is_draft(real.name):

@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from copper_cli.write.manifest import Entry, Folder, Question
+from copper_cli.folders.manifest import Entry, Folder, Question
 
 OLD = Question("meter usage", "2020-12-22", "2021-01-12", "hour")
 NEW = Question("meter usage", "2021-03-01", "2021-03-02", "hour")

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from copper_cli.config import limit_text
 from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, span_gaps
-from copper_cli.jobs.context import Context
 from copper_cli.records import Meter, Window
+from copper_cli.work.context import Context
 
 State = Literal["fetched", "kept", "to come", "empty", "failed"]
 

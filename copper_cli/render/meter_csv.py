@@ -10,9 +10,9 @@ from typing import Any
 
 from copper_cli.layouts import Layout
 from copper_cli.records import AnySeries, GridSeries, Reading, Series, SeriesKind
+from copper_cli.render.cells import csv_lines, in_chunks
+from copper_cli.render.local_time import exact_texts, local_text, local_texts
 from copper_cli.units import amount_unit
-from copper_cli.write.cells import csv_lines, in_chunks
-from copper_cli.write.local_time import exact_texts, local_text, local_texts
 
 ROWS_HEADER = (
     "record,meter_id,meter_type,uom,timezone,granularity,start,end,sum_energy,"

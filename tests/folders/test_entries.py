@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from copper_cli.errors import LocalError
-from copper_cli.write.entries import (
+from copper_cli.folders.entries import (
     Entry,
     Question,
     entry_to_json,

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from copper_cli.records import Series
-from copper_cli.write.layouts import ROWS_HEADER, SeriesFile, render_series
+from copper_cli.render.meter_csv import ROWS_HEADER, SeriesFile, render_series
 
 PAGE = (Path(__file__).parents[2] / "docs" / "csv.md").read_text(encoding="utf-8")
 DENVER = ZoneInfo("America/Denver")

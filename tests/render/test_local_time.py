@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copper_cli.write.local_time import local_text, local_texts, offset_text
+from copper_cli.render.local_time import local_text, local_texts, offset_text
 
 ZONES = [
     "UTC",

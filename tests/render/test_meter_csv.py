@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from copper_cli.layouts import LAYOUTS
 from copper_cli.records import GridSeries, Reading, Series
-from copper_cli.write.layouts import (
+from copper_cli.render.meter_csv import (
     SeriesFile,
     render_grid,
     render_readings,

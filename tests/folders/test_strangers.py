@@ -12,9 +12,9 @@ from copper_cli.errors import LocalError
 from copper_cli.files.bundle import FolderBundle, write_bundle
 from copper_cli.files.opening import digest_file
 from copper_cli.files.whole import check_writable, renew_whole, replace_whole
-from copper_cli.write.journal import Journal, read_journal
-from copper_cli.write.manifest import Entry, Folder, Question
-from copper_cli.write.spool import Spool
+from copper_cli.folders.journal import Journal, read_journal
+from copper_cli.folders.manifest import Entry, Folder, Question
+from copper_cli.folders.spool import Spool
 
 QUESTION = Question("meter usage", "2021-01-01", "2021-01-02", "hour")
 FETCHED = Entry(QUESTION, "07:1", "fetched", rows=1)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from copper_cli.render.cells import csv_lines, escape_json, in_chunks
 from copper_cli.table import Column, Table
 from copper_cli.text import clean
-from copper_cli.write.cells import csv_lines, escape_json, in_chunks
 
 
 def render_console(table: Table) -> str:

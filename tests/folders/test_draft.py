@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from copper_cli.errors import LocalError
+from copper_cli.folders.draft import Draft, GridDraft, discard_draft, draft_path, find_drafts
+from copper_cli.folders.spool import Spool
 from copper_cli.records import GridSeries, Series
-from copper_cli.write.draft import Draft, GridDraft, discard_draft, draft_path, find_drafts
-from copper_cli.write.spool import Spool
 
 ANSWER = Series([0, 3600], [None, 1.25], [None, 1.25], [10.0, 11], [1000, 1125], 1.25, "gas")
 MORE = Series([3600, 7200], [1.25, 0], [1.25, 0.0], [11, None], [1125, 1125], None)

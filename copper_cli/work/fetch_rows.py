@@ -13,9 +13,7 @@ from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.cloud.spans import Attempt
 from copper_cli.errors import CloudError
 from copper_cli.filling import TO_COME_S, may_still_change
-from copper_cli.jobs.context import Context
-from copper_cli.jobs.outcome import Cost
-from copper_cli.jobs.parts import Measure, ask_part
+from copper_cli.folders.draft import Draft
 from copper_cli.plan import MAX_ROWS, SeriesPlan
 from copper_cli.records import AnySeries, Kept, Meter, Series, SeriesKind, Window
 from copper_cli.series import (
@@ -28,7 +26,9 @@ from copper_cli.series import (
     stitch_series,
     sum_rows,
 )
-from copper_cli.write.draft import Draft
+from copper_cli.work.context import Context
+from copper_cli.work.outcome import Cost
+from copper_cli.work.window_parts import Measure, ask_part
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from copper_cli.files.reasons import local_errors
+from copper_cli.folders.spool import Head, Place, Spool
 from copper_cli.records import GridSeries, Kept, Series, SeriesKind
-from copper_cli.write.spool import Head, Place, Spool
 
 _ENDING = ".draft"
 

@@ -14,10 +14,10 @@ from copper_cli.errors import CloudError, LocalError
 from copper_cli.files import whole as files
 from copper_cli.files.opening import digest_file
 from copper_cli.filling import Gap, Unfilled
+from copper_cli.folders import manifest
+from copper_cli.folders.entries import entry_to_json, parse_entry, read_manifest
+from copper_cli.folders.manifest import Entry, Folder, Question
 from copper_cli.records import Window
-from copper_cli.write import manifest
-from copper_cli.write.entries import entry_to_json, parse_entry, read_manifest
-from copper_cli.write.manifest import Entry, Folder, Question
 
 QUESTION = Question("meter usage", "2020-12-22", "2021-01-12", "hour", None, "rows")
 OTHER = Question("meter usage", "2021-03-01", "2021-03-02", "hour", None, "rows")

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copper_cli.render.tables import render_console, render_csv, render_json, render_ndjson
 from copper_cli.table import Column, Table
-from copper_cli.write.tables import render_console, render_csv, render_json, render_ndjson
 
 MDT = timezone(timedelta(hours=-6))
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from copper_cli.jobs.context import Context, Output
-from copper_cli.jobs.folder import FileJob, is_answered, judge_part, start_check
-from copper_cli.jobs.outcome import Cost, quota_left
-from copper_cli.jobs.quota import describe_limits
+from copper_cli.cloud.spans import SpanLimit
+from copper_cli.folders.manifest import Folder
 from copper_cli.table import Column, Table
-from copper_cli.write.manifest import Folder
+from copper_cli.work.context import Context, Output
+from copper_cli.work.download import FileJob, is_answered, judge_part, start_check
+from copper_cli.work.outcome import Cost, quota_left
 
 _COLUMNS = (
     Column("Calls", "what"),
@@ -90,7 +90,7 @@ def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) 
         ("done by", None, done_text),
     ]
     if estimate.dear:
-        note = f"{describe_limits(context.spans.limits())}; see copper cache info"
+        note = f"{_describe_limits(context.spans.limits())}; see copper cache info"
         rows.insert(1, ("of them for short answers", estimate.dear, note))
     facts = {
         "calls": estimate.total.calls,
@@ -106,3 +106,12 @@ def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) 
 
 def _count(number: int, nouns: str) -> str:
     return f"{number} {nouns.removesuffix('s') if number == 1 else nouns}"
+
+
+def _describe_limits(limits: Sequence[SpanLimit], most: int = 3) -> str:
+    """The limits in a few words: `hour: 744 a call; 07:1: 5`."""
+    words = [
+        f"{one.name}{f' of {one.meter}' if one.meter else ''}: {one.granted} a call"
+        for one in limits[:most]
+    ]
+    return "; ".join(words) + (f" and {len(limits) - most} more" if len(limits) > most else "")
