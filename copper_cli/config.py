@@ -36,6 +36,7 @@ _PROFILE_KEYS = {
     "client_secret_command",
     "api_url",
     "auth_url",
+    "archive",
     "quota",
     "defaults",
 }
@@ -83,6 +84,10 @@ class Settings:
     """Partner whose data is asked for; empty for the individual account."""
     cache_dir: Path
     """Folder of tokens, answers and ledger; made 0700."""
+    archive: Path | None = None
+    """Folder of the archive; None: the default place of this host and enterprise."""
+    use_archive: bool = True
+    """Keep what is answered; else a temporary archive."""
     quota: tuple[Limit, ...] = (Limit(100, 3600), Limit(1000, 86400))
     """Every limit holds at once."""
     timeout_s: float = DEFAULT_TIMEOUT_S
@@ -240,6 +245,18 @@ def cache_dir(env: Mapping[str, str] = os.environ) -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("copper", appauthor=False)
+
+
+def data_dir(env: Mapping[str, str] = os.environ) -> Path:
+    """Where archives live unless told otherwise: the user's data folder for `copper`.
+
+    XDG_DATA_HOME names another parent.
+    """
+    if env.get("XDG_DATA_HOME"):
+        return Path(env["XDG_DATA_HOME"]) / "copper"
+    from platformdirs import user_data_path
+
+    return user_data_path("copper", appauthor=False)
 
 
 def read_profile(handle: str, env: Mapping[str, str] = os.environ) -> dict[str, Any]:

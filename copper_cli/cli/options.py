@@ -110,6 +110,12 @@ def is_typed(ctx: click.Context, name: str) -> bool:
     return kept.get(name, (0, None))[0] == _RANKS[ParameterSource.COMMANDLINE]
 
 
+def outranks(ctx: click.Context, name: str, other: str) -> bool:
+    """True where a program option comes from a stronger source than another."""
+    kept: dict[str, tuple[int, Any]] = ctx.find_root().meta.setdefault(_META, {})
+    return kept.get(name, (0, None))[0] > kept.get(other, (0, None))[0]
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Note a program option: the stronger source wins, of equals the later on the line."""
     kept: dict[str, tuple[int, Any]] = ctx.find_root().meta.setdefault(_META, {})
@@ -232,6 +238,15 @@ def program_options() -> list[click.Parameter]:
             metavar="DIR",
             type=PathType(file_okay=False, path_type=Path),
             help="Folder of what is written.  [default: generated for per-meter files]",
+        ),
+        _program_option(
+            "--archive",
+            metavar="DIR",
+            type=PathType(file_okay=False, path_type=Path),
+            help="Where what the cloud answers is kept.  [default: a folder of the partner's own]",
+        ),
+        _program_option(
+            "--no-archive", is_flag=True, help="Keep nothing of what the cloud answers after this."
         ),
         _program_option(
             "--format",

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 import click
 
 from copper_cli.cli.ending import advise, count, describe_end
-from copper_cli.cli.options import check_environment, is_typed, program_values
+from copper_cli.cli.options import check_environment, is_typed, outranks, program_values
 from copper_cli.errors import CredentialsError, IncompleteError, LocalError, UsageError
 
 if TYPE_CHECKING:
+    from copper_cli.archive import Archive
     from copper_cli.cloud.app import AppClient
     from copper_cli.cloud.session import CloudSession
     from copper_cli.cloud.token import Grant
@@ -38,11 +39,13 @@ class Run:
         self.command = ctx.command_path.partition(" ")[2] or "account"
         self._ctx = ctx
         self._values = program_values(ctx)
+        self._choose_archive()
         self._env: Mapping[str, str] = os.environ
         self._stack = ExitStack()
         self._handle: str | None = None
         self._left_out: dict[str, int] = {}
         self._session: CloudSession | None = None
+        self._archive: Archive | None = None
         self._context: Context | None = None
 
     def __enter__(self) -> Run:
@@ -129,10 +132,34 @@ class Run:
             individual=individual,
             profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
             enterprise_typed=is_typed(self._ctx, "enterprise_id"),
+            archive_typed=is_typed(self._ctx, "archive"),
         )
         for line in mend_folder(settings.cache_dir):
             self.say(line)
         return settings
+
+    def archive(self, settings: Settings) -> Archive:
+        """What this partner's cloud has answered so far; opened once, closed when the run ends.
+
+        UsageError for another partner's, LocalError where nothing can be kept.
+        """
+        if self._archive is None:
+            from copper_cli.archive.home import (
+                default_path,
+                find_owner,
+                open_archive,
+                open_temporary,
+            )
+            from copper_cli.config import data_dir
+
+            owner = find_owner(settings)
+            if settings.use_archive:
+                path = settings.archive or default_path(data_dir(self._env), owner)
+                opened = open_archive(owner, path, say=self.say)
+            else:
+                opened = open_temporary(owner)
+            self._archive = self._stack.enter_context(opened)
+        return self._archive
 
     # The cloud
 
@@ -156,11 +183,13 @@ class Run:
         if profile and not named:
             self._values["profile"] = self._choose_profile(profile)
         settings = self.settings()
+        archive = self.archive(settings)  # before any call: another partner's ends the run
         counter = CallCounter()
         session = self.session(settings, counter=counter)
         return Context(
             client=CloudClient(session, settings.enterprise_id, settings.query_limit),
             session=session,
+            archive=archive,
             spans=open_spans(settings, time.time),
             now=time.time,
             sleep=time.sleep,
@@ -385,6 +414,19 @@ class Run:
             )
             self._stack.callback(self._watcher.stop)
         return self._watcher
+
+    def _choose_archive(self) -> None:
+        """Of --archive and --no-archive the one from the stronger source; UsageError if typed both.
+
+        With --sandbox only what was typed counts: the exported archive is a partner's.
+        """
+        is_named, is_off = (is_typed(self._ctx, name) for name in ("archive", "no_archive"))
+        if is_named and is_off:
+            raise UsageError("--archive names what --no-archive does without; leave one out.")
+        if outranks(self._ctx, "archive", "no_archive"):
+            self._values["no_archive"] = False
+        if self._values["sandbox"] and not is_named:
+            self._values |= {"archive": None, "no_archive": True}
 
     def _choose_profile(self, handle: str) -> str | None:
         from copper_cli.config import read_profile

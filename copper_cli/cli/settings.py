@@ -6,7 +6,10 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from copper_cli.config import (
@@ -46,19 +49,17 @@ def read_settings(
     individual: bool = False,
     profile_first: bool = False,
     enterprise_typed: bool = False,
+    archive_typed: bool = False,
 ) -> Settings:
     """The settings of a run.
 
     Environment goes before profile, but where the profile was named on the command line
     (`profile_first`): whoever types --profile ACME must never get another partner's data
-    because a variable is still exported. An enterprise that was typed (`enterprise_typed`) goes
-    before both. Raises CredentialsError for what is missing,
-    UsageError for what is wrong.
+    because a variable is still exported. An enterprise or archive that was typed
+    (`enterprise_typed`, `archive_typed`) goes before both. Raises CredentialsError for what is
+    missing, UsageError for what is wrong.
     """
-    profile = read_profile(values["profile"], env) if values.get("profile") else {}
-    if values.get("sandbox"):
-        profile = {}
-    exported = {"api_url": env.get("COPPER_API_URL"), "auth_url": env.get("COPPER_AUTH_URL")}
+    profile = _read_profile(values, env)
     found = _credentials(env, profile, profile_first=profile_first)
     if values.get("enterprise_id") and (enterprise_typed or not found["enterprise_id"]):
         found["enterprise_id"] = values["enterprise_id"]
@@ -71,15 +72,8 @@ def read_settings(
             f"{'it' if len(missing) == 1 else 'them'}, or name a profile (--profile), or try "
             f"`copper --sandbox {command}`."
         )
-    # Like the credentials: a secret must not go to a host that is another partner's.
-    places = (profile, exported) if profile_first else (exported, profile)
-    api_url, auth_url = (
-        check_url(
-            f"COPPER_{name.upper()}" if exported[name] == url else f"the profile's {name}", url
-        )
-        for name, default in (("api_url", DEFAULT_API_URL), ("auth_url", DEFAULT_AUTH_URL))
-        for url in [places[0].get(name) or places[1].get(name) or default]
-    )
+    api_url = _read_url("api_url", DEFAULT_API_URL, env, profile, profile_first=profile_first)
+    auth_url = _read_url("auth_url", DEFAULT_AUTH_URL, env, profile, profile_first=profile_first)
     quota = values.get("quota") or profile.get("quota") or DEFAULT_QUOTA
     return Settings(
         api_url=api_url,
@@ -88,6 +82,8 @@ def read_settings(
         client_secret=found["client_secret"],
         enterprise_id=found["enterprise_id"],
         cache_dir=cache_dir(env),
+        archive=_read_archive(values, profile, profile_first=profile_first, typed=archive_typed),
+        use_archive=not values.get("no_archive"),
         quota=parse_quota(quota),
         timeout_s=values["timeout"],
         max_answer=parse_size(
@@ -100,6 +96,79 @@ def read_settings(
         jobs=values["jobs"],
         command=command,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePlace:
+    """What there is to find an archive by, for a command that makes no call."""
+
+    api_url: str
+    """Scheme and host of the API."""
+    enterprise_id: str
+    """The partner; empty where nothing says which."""
+    archive: Path | None
+    """Its folder; None: the default place."""
+
+
+def read_archive_place(
+    values: Mapping[str, Any],
+    env: Mapping[str, str],
+    *,
+    profile_first: bool = False,
+    enterprise_typed: bool = False,
+    archive_typed: bool = False,
+) -> ArchivePlace:
+    """As `read_settings` finds them, without credentials. Raises UsageError."""
+    profile = _read_profile(values, env)
+    exported = read_pasted("COPPER_ENTERPRISE_ID", env.get("COPPER_ENTERPRISE_ID", ""))
+    kept = read_pasted("the profile's enterprise_id", profile.get("enterprise_id", ""))
+    enterprise = kept or exported if profile_first else exported or kept
+    if values.get("enterprise_id") and (enterprise_typed or not enterprise):
+        enterprise = values["enterprise_id"]
+    return ArchivePlace(
+        _read_url("api_url", DEFAULT_API_URL, env, profile, profile_first=profile_first),
+        enterprise,
+        _read_archive(values, profile, profile_first=profile_first, typed=archive_typed),
+    )
+
+
+def _read_profile(values: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    if values.get("sandbox") or not values.get("profile"):
+        return {}
+    return read_profile(values["profile"], env)
+
+
+def _read_url(
+    name: str,
+    default: str,
+    env: Mapping[str, str],
+    profile: Mapping[str, Any],
+    *,
+    profile_first: bool,
+) -> str:
+    """A host. Like the credentials: a secret must not go to one that is another partner's."""
+    exported, kept = env.get(f"COPPER_{name.upper()}"), profile.get(name)
+    url = (kept or exported if profile_first else exported or kept) or default
+    return check_url(f"COPPER_{name.upper()}" if exported == url else f"the profile's {name}", url)
+
+
+def _read_archive(
+    values: Mapping[str, Any], profile: Mapping[str, Any], *, profile_first: bool, typed: bool
+) -> Path | None:
+    """The folder of the archive, from the first place that names one."""
+    named: Path | None = values.get("archive")
+    kept = profile.get("archive")
+    if typed or not kept or (named is not None and not profile_first):
+        return named
+    path = Path(kept)
+    with suppress(RuntimeError):  # no home
+        path = path.expanduser()
+    if not path.is_absolute():
+        raise UsageError(
+            f"The profile's archive {kept!r} is no whole path, such as ~/archives/acme: it would "
+            "be another folder wherever the program is started."
+        )
+    return path
 
 
 def _credentials(
