@@ -234,6 +234,7 @@ class Cloud:
             "COPPER_CLIENT_SECRET": "sandbox-secret",
             "COPPER_ENTERPRISE_ID": "sandbox-enterprise",
             "COPPER_CACHE_DIR": str(cache),
+            "COPPER_ARCHIVE": f"{cache}.archive",
             "COPPER_QUOTA": "9000000/h",
         }
 

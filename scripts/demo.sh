@@ -33,7 +33,7 @@ until grep -q COPPER_ENTERPRISE_ID "$work/env"; do
 done
 # shellcheck source=/dev/null
 . "$work/env"
-export XDG_CACHE_HOME="$work/cache"
+export XDG_CACHE_HOME="$work/cache" COPPER_ARCHIVE="$work/archive"
 
 run() {
   echo

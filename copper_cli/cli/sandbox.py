@@ -137,9 +137,10 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     """Serve a local Copper Cloud until Ctrl-C, and print the variables to export.
 
     The fleet is made up from the seed, or replays real series: files `*.csv` or `*.csv.gz` with
-    the header `start,value`. Kinds of faults: status, reset, cut, cut-chunked, hang, revoke,
-    html, cut-json, fewer-rows, redirect. The client secret is sandbox-secret unless the
-    variable COPPER_SANDBOX_CLIENT_SECRET holds another.
+    the header `start,value`. The archive exported is this fleet's own, in the cache folder. Kinds
+    of faults: status, reset, cut, cut-chunked, hang, revoke, html, cut-json, fewer-rows, redirect.
+    The client secret is sandbox-secret unless the variable COPPER_SANDBOX_CLIENT_SECRET holds
+    another.
 
     \b
     Examples:
@@ -191,7 +192,10 @@ def _run(config: SandboxConfig) -> None:
     cloud = _start(config)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        exports = [f"export {n}={shlex.quote(v)}" for n, v in cloud.environment().items()]
+        variables = cloud.environment()
+        last = variables.popitem()
+        variables |= {"COPPER_ARCHIVE": str(_find_archive(config)), **dict([last])}
+        exports = [f"export {n}={shlex.quote(v)}" for n, v in variables.items()]
         # in one piece: whoever waits for the last of them finds them all
         click.echo("\n".join(exports))
         fleet = cloud.fleet
@@ -211,6 +215,24 @@ def _run(config: SandboxConfig) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
         cloud.stop()
+
+
+def _find_archive(config: SandboxConfig) -> Path:
+    """A folder for what is fetched from such a fleet: two of them share host and enterprise.
+
+    It is named by what decides the fleet's rows, not by the clock: time goes on, rows stay.
+    """
+    from copper_cli.config import cache_dir
+    from copper_cli.files.mending import SANDBOX_FOLDER
+    from copper_cli.files.names import short_digest
+
+    if config.series_dir is None:
+        fleet = [str(config.premises), str(config.seed), *config.zones]
+    else:
+        folder = str(Path(config.series_dir).resolve())
+        fleet = [folder, str(config.seed), config.series_zone or "UTC", *config.series_units]
+    name = short_digest(config.enterprise_id, *sorted(config.quirks), "", *fleet)
+    return (cache_dir() / SANDBOX_FOLDER / name).absolute()
 
 
 def _start(config: SandboxConfig) -> Sandbox:

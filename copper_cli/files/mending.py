@@ -11,6 +11,8 @@ from pathlib import Path
 from copper_cli.errors import LocalError
 from copper_cli.files.private import OTHERS_WRITE
 
+SANDBOX_FOLDER = "sandbox-archives"
+"""In the cache folder: what was fetched from local clouds, a folder a fleet."""
 _OURS = re.compile(r"(token|answers|quota|spans)\.")
 _OTHERS = 0o077
 
@@ -25,7 +27,8 @@ def mend_folder(folder: Path) -> list[str]:
     try:
         found = folder.stat()
         entries = [one for one in os.scandir(folder) if _OURS.match(one.name)]
-        has_others = len(entries) < len(os.listdir(folder))  # noqa: PTH208
+        names = set(os.listdir(folder)) - {SANDBOX_FOLDER}  # noqa: PTH208
+        has_others = len(entries) < len(names)
     except OSError:
         return []  # there is none yet; else whoever needs it says so
     if os.name == "nt":  # pragma: no cover - permissions are others there

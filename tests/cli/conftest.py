@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from copper_cli.archive.home import Marker, Owner, write_marker
 from copper_cli.cli import root, run
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.sandbox.server import Server
@@ -50,7 +51,8 @@ Copper = Callable[..., Ended]
 @pytest.fixture(autouse=True)
 def clean_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty home and folder, no variable of the user's, Denver's zone, no waiting."""
-    for name in list(os.environ):
+    kept = {"COPPER_ARCHIVE", "XDG_DATA_HOME"}  # the test's own
+    for name in set(os.environ) - kept:
         if name.startswith(("COPPER_", "XDG_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -88,8 +90,15 @@ def copper(capsys: pytest.CaptureFixture[str]) -> Copper:
     return type_line
 
 
+def make_archive(path: Path, enterprise_id: str) -> None:
+    """An archive of a local cloud, so that no command has a new one to tell of."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    owner = Owner("http://127.0.0.1", enterprise_id)
+    write_marker(path, Marker("0" * 32, owner, "2022-01-01T00:00:00Z", "00" * 32))
+
+
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]:
     """Starts a local cloud of two premises at NOW, and exports its variables."""
     with ExitStack() as stack:
 
@@ -98,6 +107,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]:
             cloud = stack.enter_context(Sandbox(config))
             for name, value in cloud.environment().items():
                 monkeypatch.setenv(name, value)
+            make_archive(tmp_path / "archive", config.enterprise_id)
             return cloud
 
         yield start
@@ -134,7 +144,7 @@ class FixedCloud:
 
 
 @pytest.fixture
-def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[FixedCloud]:
+def fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FixedCloud]:
     """A cloud to be told what it answers: `fixed.answers["premise"] = [...]`."""
     cloud = FixedCloud({"premise": [], "meter": [], "gateway": [], "gateway/history": []})
     cloud.answers |= {name: {"results": [], "next": None} for name in ("bulk", "grid/latest")}
@@ -144,6 +154,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[FixedCloud]:
     exported = {"API_URL": url, "AUTH_URL": url, "CLIENT_ID": "id", "CLIENT_SECRET": "secret"}
     for name, value in {**exported, "ENTERPRISE_ID": "ent"}.items():
         monkeypatch.setenv(f"COPPER_{name}", value)
+    make_archive(tmp_path / "archive", "ent")
     yield cloud
     server.close()
 

@@ -20,7 +20,7 @@ from .town import Town
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the user's reaches a run."""
-    for name in list(os.environ):
+    for name in set(os.environ) - {"COPPER_ARCHIVE"}:
         if name.startswith("COPPER_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from copper_cli.cli import sandbox as command
 from copper_cli.errors import LocalError
+from copper_cli.sandbox import SandboxConfig
 from copper_cli.sandbox.config import QUIRKS
 from copper_cli.sandbox.faults import KINDS
 
@@ -59,10 +61,11 @@ def test_serve_prints_what_to_export(run, monkeypatch):
         "export no_proxy",
         "export COPPER_CLIENT_ID",
         "export COPPER_CLIENT_SECRET",
+        "export COPPER_ARCHIVE",
         "export COPPER_ENTERPRISE_ID",
     ]
     assert lines[0].startswith("export COPPER_API_URL=http://127.0.0.1:")
-    assert lines[2:] == [
+    assert [line for line in lines[2:] if "_ARCHIVE=" not in line] == [
         "export NO_PROXY=127.0.0.1,localhost,::1",
         "export no_proxy=127.0.0.1,localhost,::1",
         "export COPPER_CLIENT_ID=sandbox-client",
@@ -73,6 +76,29 @@ def test_serve_prints_what_to_export(run, monkeypatch):
     assert "Stopped after 0 calls." in result.stderr
     with pytest.raises(RuntimeError):
         _ = cloud.url
+
+
+def test_each_fleet_has_an_archive_of_its_own(run, monkeypatch, tmp_path):
+    """Named by what decides the rows, in the cache folder; not by the clock, port or quota."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def archive(**settings):
+        return command._find_archive(SandboxConfig(**settings))
+
+    plain = archive()
+    assert f"export COPPER_ARCHIVE={plain}" in run()[0].stdout.splitlines()
+    assert plain.is_relative_to(tmp_path / "cache" / "copper")
+    assert archive(now=datetime(2021, 2, 1, tzinfo=UTC), port=99, quota=None, late=("3",)) == plain
+    others = [
+        archive(seed=2),
+        archive(premises=3),
+        archive(zones=("UTC",)),
+        archive(enterprise_id="other"),
+        archive(series_dir=SERIES),
+        archive(series_dir=SERIES, series_zone="America/Chicago"),
+    ]
+    assert len({plain, *others}) == 7
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_fault_that_never_fired_is_told_at_the_end(run):
