@@ -91,12 +91,23 @@ class Staged:
     """Where the content is now."""
     sha256: str
     """Of the content."""
+    is_kept: bool = False
+    """Whoever set it to True commits or discards the file later."""
 
     def commit(self) -> None:
         """Give the file its name, on the disk too."""
         with local_errors(self.path):
-            self.temporary.replace(self.target)
+            self.rename()
             sync_folder(self.target.parent)
+
+    def rename(self) -> None:
+        """Give the file its name, which is on the disk once its folder is synced. OSError."""
+        self.temporary.replace(self.target)
+
+    def discard(self) -> None:
+        """Have no temporary file any more."""
+        with suppress(OSError):
+            self.temporary.unlink()
 
 
 @contextmanager
@@ -106,13 +117,14 @@ def write_temporary(
     """The content on the disk under a temporary name, for the caller to commit.
 
     It replaces the file, or with `follow` the one that a link of that name leads to. The temporary
-    file is gone afterwards, whether it was committed or not.
+    file is gone afterwards, whether it was committed or not, unless `is_kept` says otherwise.
     """
     with local_errors(path):
         target = Path(os.path.realpath(path)) if follow else path
         mode = _existing_mode(path, follow=follow)
         make_folder(target.parent)
     temporary = _temporary_name(target.parent, prefix)
+    staged = Staged(path, target, temporary, "")
     try:
         with local_errors(path):
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o644)
@@ -120,13 +132,13 @@ def write_temporary(
             if mode is not None:
                 with local_errors(path):
                     temporary.chmod(mode)
-            sha256 = _pour(path, stream, chunks)
+            staged.sha256 = _pour(path, stream, chunks)
             with local_errors(path):
                 os.fsync(stream.fileno())
-        yield Staged(path, target, temporary, sha256)
+        yield staged
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if not staged.is_kept:
+            staged.discard()
 
 
 def make_folder(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -19,8 +19,11 @@ from copper_cli.text import clean
 
 State = Literal["fetched", "to come", "late", "empty", "failed"]
 
+MANIFEST_NAME = "manifest.json"
 FORMAT = "copper-manifest"
 VERSION = 2
+DAMAGES = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What parsing raises where the JSON is not of ours."""
 _STATES = frozenset(get_args(State))
 _SCALARS = itemgetter("command", "start", "end", "granularity", "timezone", "layout")
 
@@ -53,10 +56,18 @@ class Question:
         """`meter usage 2020-12-22 to 2021-01-12 (hour)`."""
         text = self.command
         if self.start or self.end:
-            text += f" {self.start} to {self.end}"
+            text += f" {self.describe_range()}"
         if self.granularity:
             text += f" ({self.granularity})"
         return clean(text)
+
+    def describe_range(self) -> str:
+        """`2020-12-22 to 2021-01-12`."""
+        return clean(f"{self.start} to {self.end}")
+
+    def is_same_kind(self, other: Question) -> bool:
+        """True where the two differ in their range at most."""
+        return replace(self, start=other.start, end=other.end) == other
 
     def describe_difference(self, other: Question) -> str:
         """How it differs beyond `describe`: `layout plain, not rows`; empty where it does not."""
@@ -106,6 +117,10 @@ class Entry:
     """Why it failed."""
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What a summary must know of a file that is kept (`sum_energy`), as JSON values."""
+    sum_from: str | None = None
+    """Where the sum is from: `cloud`, `cloud, added up` or `rows`; None where nobody says."""
+    archive: str | None = None
+    """The state of the archive that the file was made from; None where nobody says."""
 
     def unfilled_at(self, now_s: float) -> Unfilled:
         """The buckets without an amount by what they are called now: they age."""
@@ -130,18 +145,37 @@ class Entry:
         return is_due(self.gaps, self.asked_utc.timestamp(), now_s)
 
 
-def render_manifest(entries: Mapping[str, Entry]) -> str:
-    """The manifest as JSON, one file a line, by name: equal entries give equal bytes."""
-    lines = [
-        f"    {json.dumps(name)}: {json.dumps(entry_to_json(entry))}"
-        for name, entry in sorted(entries.items())
-    ]
-    files = "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"
+def render_manifest(
+    entries: Mapping[str, Entry],
+    was: Mapping[str, str | None] | None = None,
+    lines: dict[str, str] | None = None,
+) -> str:
+    """The manifest as JSON, one file a line, by name: equal entries give equal bytes.
+
+    `was`: digests of what lies where an announced step has yet to be taken. `lines`: what was
+    rendered before and need not be again; filled in here.
+    """
+    was = was or {}
+    lines = {} if lines is None else lines
+    found = []
+    for name, entry in sorted(entries.items()):
+        if name in was:
+            found.append(_render(name, entry_to_json(entry) | {"was": was[name]}))
+            continue
+        line = lines.get(name)
+        if line is None:
+            line = lines[name] = _render(name, entry_to_json(entry))
+        found.append(line)
+    files = "{\n" + ",\n".join(found) + "\n  }" if found else "{}"
     return f'{{\n  "format": "{FORMAT}",\n  "version": {VERSION},\n  "files": {files}\n}}\n'
 
 
-def read_manifest(path: Path) -> dict[str, Entry]:
-    """The entries by file name; none where there is no manifest.
+def _render(name: str, entry: Mapping[str, Any]) -> str:
+    return f"    {json.dumps(name)}: {json.dumps(entry)}"
+
+
+def read_manifest(path: Path) -> tuple[dict[str, Entry], dict[str, str | None]]:
+    """The entries by file name, and the digests that `was` tells; none without a manifest.
 
     Raises LocalError for a file that is no manifest of this program, is damaged, or was
     written by a newer version.
@@ -149,9 +183,15 @@ def read_manifest(path: Path) -> dict[str, Entry]:
     found = _read_files(path)
     reader = EntryReader()
     try:
-        return {name: reader.parse(entry) for name, entry in found.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+        entries = {name: reader.parse(entry) for name, entry in found.items()}
+        was = {
+            name: _take(entry, "was", str, type(None))
+            for name, entry in found.items()
+            if "was" in entry
+        }
+    except DAMAGES:
         raise _foreign(path) from None
+    return entries, was
 
 
 def read_names(path: Path) -> list[str]:
@@ -225,11 +265,13 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "calls": entry.calls,
         "reason": entry.reason,
         "facts": dict(entry.facts),
+        "sum_from": entry.sum_from,
+        "archive": entry.archive,
     }
 
 
 def parse_entry(found: Any) -> Entry:
-    """The entry in JSON of ours. Raises KeyError, TypeError or ValueError for anything else."""
+    """The entry in JSON of ours. Raises one of DAMAGES for anything else."""
     return EntryReader().parse(found)
 
 
@@ -263,6 +305,8 @@ class EntryReader:
             calls=_take(found, "calls", int),
             reason=_take(found, "reason", str, type(None)),
             facts=_take(found, "facts", dict),
+            sum_from=_take_or_none(found, "sum_from"),
+            archive=_take_or_none(found, "archive"),
         )
 
     def _question(self, found: Any) -> Question:
@@ -327,6 +371,11 @@ def _take(found: Any, key: str, *kinds: type) -> Any:
     return value
 
 
+def _take_or_none(found: Any, key: str) -> Any:
+    """The text of a key that older versions did not write."""
+    return _take(found, key, str, type(None)) if key in found else None
+
+
 def _instant_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -355,6 +404,17 @@ def _describe_change(name: str, mine: Any, theirs: Any) -> str:
 
 def _or_none(value: Any) -> str:
     return "none" if value is None or value is False else str(value)
+
+
+def is_file_name(name: str) -> bool:
+    """True for a visible file of a folder, or one folder down, that is not its manifest."""
+    parts = name.split("/")
+    return (
+        len(parts) <= 2
+        and name != MANIFEST_NAME
+        and "\\" not in name
+        and all(p == Path(p).name and p != "" and not p.startswith(".") for p in parts)
+    )
 
 
 def _foreign(path: Path) -> LocalError:

@@ -29,7 +29,7 @@ def write(path, **changes):
 
 def test_equal_questions_and_windows_are_shared(tmp_path):
     """Ten thousand entries hold one question and one span, not as many."""
-    found = read_manifest(write(tmp_path / "manifest.json"))
+    found = read_manifest(write(tmp_path / "manifest.json"))[0]
     assert found["a.csv"].question == QUESTION
     assert found["a.csv"].question is found["b.csv"].question
     assert found["a.csv"].windows is found["b.csv"].windows
@@ -50,7 +50,7 @@ def test_equal_questions_and_windows_are_shared(tmp_path):
 def test_questions_that_differ_anywhere_stay_apart(tmp_path, key, value):
     """Each entry comes back with its own."""
     question = entry_to_json(Entry(QUESTION, "", "fetched"))["question"] | {key: value}
-    found = read_manifest(write(tmp_path / "manifest.json", question=question))
+    found = read_manifest(write(tmp_path / "manifest.json", question=question))[0]
     assert found["a.csv"].question == QUESTION
     assert getattr(found["b.csv"].question, key) == value
 
@@ -63,7 +63,7 @@ def test_extras_come_back_as_they_were_written(tmp_path, one):
     path = tmp_path / "manifest.json"
     text = render_manifest({"a.csv": first, "b.csv": other})
     path.write_text(text)
-    assert render_manifest(read_manifest(path)) == text
+    assert render_manifest(*read_manifest(path)) == text
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_extras_come_back_as_they_were_written(tmp_path, one):
 )
 def test_windows_that_differ_stay_apart(tmp_path, windows):
     """One more, another end, none."""
-    found = read_manifest(write(tmp_path / "manifest.json", windows=windows))
+    found = read_manifest(write(tmp_path / "manifest.json", windows=windows))[0]
     assert entry_to_json(found["a.csv"])["windows"] == [WINDOW]
     assert entry_to_json(found["b.csv"])["windows"] == windows
 
