@@ -44,6 +44,8 @@ class Entry:
     """As it was parsed when it came."""
     fresh: bool
     """It may be used without asking."""
+    kept_s: float
+    """When it came, or was last found to be as it is, seconds since 1970."""
     headers: Mapping[str, str]
     """Of the answer, those that rule its use."""
 
@@ -159,9 +161,10 @@ class AnswerCache:
             return None
         now_s = self._now()
         # One kept by a clock that was ahead is not trusted to be fresh.
-        fresh = cached.created_at.timestamp() - 60 <= now_s < cached.expires.timestamp()
+        kept_s = cached.created_at.timestamp()
+        fresh = kept_s - 60 <= now_s < cached.expires.timestamp()
         try:
-            return Entry(zlib.decompress(cached.content), fresh, cached.headers)
+            return Entry(zlib.decompress(cached.content), fresh, kept_s, cached.headers)
         except zlib.error:
             return None
 

@@ -20,6 +20,8 @@ _CAP_STEP = 50
 _MANY = 1000
 _MOST_EMPTY_PAGES = 20
 _PORTS = {"http": 80, "https": 443}
+_WITHOUT_CHOICE = {"with_users", "with_history"}
+"""What a list may be asked with and still be all of it."""
 
 
 class _Identified(Protocol):
@@ -31,13 +33,37 @@ One = TypeVar("One", bound=_Identified)
 Newest = TypeVar("Newest", BulkReading, GridReading)
 
 
+class OnList(Protocol):
+    """Told of each list that was read to its end; says what of it may be used."""
+
+    def __call__(
+        self, kind: str, records: list[Any], seen_s: float, *, is_whole: bool
+    ) -> list[Any]:
+        """The records that are left of a list that the cloud gave at an instant.
+
+        `is_whole`: it was asked for without conditions, and all of it could be read.
+        """
+
+
+def use_all(kind: str, records: list[Any], seen_s: float, *, is_whole: bool) -> list[Any]:
+    """Nothing is kept, nothing left out."""
+    return records
+
+
 class ListReader:
     """Reads the lists of one partner. Its threads may read several at once."""
 
-    def __init__(self, session: CloudSession, root: str, query_limit: int) -> None:
+    def __init__(
+        self,
+        session: CloudSession,
+        root: str,
+        query_limit: int,
+        on_list: OnList = use_all,
+    ) -> None:
         self._session = session
         self._root = root
         self._limit = query_limit
+        self._on_list = on_list
         self._ends: set[str] = set()
         """Where lists were seen to end, as questions that need no asking in this run."""
 
@@ -54,11 +80,12 @@ class ListReader:
         the row after it is asked for. CloudError where the list cannot be read to its end.
         """
         found: dict[str, One] = {}
+        ages: list[float] = []
         offset = longest = unread = 0
         while True:
             # Once a second page has brought rows, the first one's length is a cap.
             is_probe = 0 < offset == longest < self._limit
-            asked = self._ask(name, params, offset, read_rows, reuse, is_probe)
+            asked = self._ask(name, params, offset, read_rows, reuse, is_probe, ages)
             if asked is None:
                 break
             page, rows = asked
@@ -74,7 +101,8 @@ class ListReader:
             longest = max(longest, page.length)
             offset += page.length
         self._session.note_unread(name, unread, len(found) + unread)
-        return list(found.values())
+        is_whole = not unread and not params.keys() - _WITHOUT_CHOICE
+        return self._on_list(name, list(found.values()), min(ages), is_whole=is_whole)
 
     def _may_go_on(self, length: int, longest: int) -> bool:
         """Whether more may follow a page: full, or as long as a cap may be.
@@ -94,6 +122,7 @@ class ListReader:
         read_rows: Callable[[list[parse.Row]], list[One]],
         reuse: Callable[[Sequence[One]], bool],
         is_probe: bool,
+        ages: list[float],
     ) -> tuple[parse.Page, list[One]] | None:
         """The page from a row on; None where a short page is known or found to be the last."""
         asked = dict(params)
@@ -116,6 +145,7 @@ class ListReader:
                 read=read,
                 reuse=lambda found: reuse(found[1]) and found[0].unread == 0,
                 least_s=lambda found: 0 if found[0].length or not is_probe else END_KEPT_S,
+                on_age=ages.append,
             )
         except (BadRequestError, NotFoundError):
             if not is_probe:
@@ -159,10 +189,11 @@ class ListReader:
         path = f"{self._root}/{name}"
         found: dict[str, Newest] = {}
         seen = {path}
+        ages: list[float] = []
         empty = unread = 0
         while True:
             page, rows = self._session.get_json(
-                path, read=read, reuse=lambda found: found[0].unread == 0
+                path, read=read, reuse=lambda found: found[0].unread == 0, on_age=ages.append
             )
             known = len(found)
             for row in rows:
@@ -172,7 +203,7 @@ class ListReader:
             unread += page.unread
             if page.following is None:
                 self._session.note_unread(name, unread, len(found) + unread)
-                return list(found.values())
+                return self._on_list(name, list(found.values()), min(ages), is_whole=not unread)
             empty = 0 if rows else empty + 1
             path = next_path(self._session.settings.api_url, path, page.following, name)
             is_stuck = bool(rows) and len(found) == known
