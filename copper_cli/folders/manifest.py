@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,7 +141,6 @@ class Folder:
         self._unsynced: set[Path] = set()
         self._is_dirty = False  # manifest.json does not say what the entries do
         self._flush_at_s = time.monotonic() + _FLUSH_S
-        self._ranges: dict[str, tuple[Question, Question]] = {}
 
     @classmethod
     def open(cls, path: Path, *, wait_s: float = 0, stamps: Stamps | None = None) -> Folder:
@@ -225,10 +224,8 @@ class Folder:
             if entry is None or entry.sha256 is None:
                 return "stranger"
             if entry.question != question:
-                if held is None or not entry.question.is_same_kind(question):
-                    return "other question"
-                self._ranges[name] = entry.question, question
-                return "other range"
+                is_ours = held is not None and entry.question.is_same_kind(question)
+                return "other range" if is_ours else "other question"
             if held != entry.sha256:
                 return "behind" if held else "changed"
         if entry.state == "failed":
@@ -249,20 +246,16 @@ class Folder:
             return f"{path} holds {held}, not {asked}, and was changed since. {remedy}"
         return f"{path} holds {held}, not {asked}. {remedy}"
 
-    def range_message(self, names: Iterable[str]) -> str:
+    def range_message(self, names: Sequence[str], question: Question) -> str:
         """What becomes of files that `check` found to be of an `other range`, in one line."""
         with self._mutex:
-            pairs = [self._ranges[name] for name in names if name in self._ranges]
-        if not pairs:
-            return ""
-        held, asked = zip(*pairs, strict=True)
-        count = len(pairs)
-        files = "1 file" if count == 1 else f"{count} files"
-        verb = "is" if count == 1 else "are"
-        of = held[0].describe() if len(set(held)) == 1 else f"{held[0].command}, other ranges,"
-        by = asked[0].describe_range() if len(set(asked)) == 1 else "the ones asked for"
+            held = {self._entries[name].question for name in names}
+        files = "1 file" if len(names) == 1 else f"{len(names)} files"
+        first, *others = held
+        of = f"other ranges of {first.command}" if others else first.describe()
+        verb = "is" if len(names) == 1 else "are"
         folder = clean(self.path.name or str(self.path))
-        return f"{folder}/: {files} of {of} {verb} replaced by {by}."
+        return f"{folder}/: {files} of {of} {verb} replaced by {question.describe_range()}."
 
     def write(self, name: str, chunks: Iterable[str], entry: Entry) -> Entry:
         """Write a file whole and enter it; the entry comes back with the digest.
@@ -512,7 +505,7 @@ class Folder:
         """Say what is about to happen, on the disk before it does."""
         announced: dict[str, str | None] = {}
         for name, pending in list(self._pending.items()):
-            found = self._held(name, pending.before) or self._digest(name)
+            found = self._digest(name, pending.before)
             if pending.staged is None and found != pending.held:
                 self._cancel(name, found)
             else:
@@ -531,9 +524,11 @@ class Folder:
             self._set(name, replace(self._entries[name], sha256=before.sha256))
         self._was.pop(name, None)
 
-    def _digest(self, name: str) -> str | None:
-        with suppress(OSError):
-            return digest_file(self.path / name)
+    def _digest(self, name: str, entry: Entry | None) -> str | None:
+        """Of whatever lies there; None where that is nothing, or no file."""
+        with suppress(LocalError, OSError):
+            is_there, held = self._find(name, entry)
+            return held or (digest_file(self.path / name) if is_there else None)
         return None
 
     def _carry_out(self) -> None:

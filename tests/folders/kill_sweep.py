@@ -1,48 +1,114 @@
 """Kill a run of a folder at every step it takes on the disk, and look at what it left.
 
-Run as a program with an empty folder; prints how many kills the folder survived. A step is
-whatever the interpreter's audit hooks tell of (open, rename, remove) and each fsync.
+Run as a program with an empty folder and the number of a scenario; prints how many kills the
+folder survived. A step is whatever the interpreter's audit hooks tell of (open, rename, remove,
+mkdir) and each fsync.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
+from copper_cli.folders import manifest
+from copper_cli.folders.entries import entry_to_json, render_manifest
 from copper_cli.folders.manifest import Entry, Folder, Question
 
 OLD = Question("meter usage", "2020-12-22", "2021-01-12", "hour")
-NEW = Question("meter usage", "2021-03-01", "2021-03-02", "hour")
-OLD_TEXT = {"a.csv": "old a", "c.csv": "old c", "e.csv": "old e"}
-NEW_TEXT = {"a.csv": "new a", "b.csv": "new b"}
-STRANGERS = {"notes.txt": "mine", "readme.csv": "mine too"}
+NEW = replace(OLD, start="2021-03-01", end="2021-03-02")
+OTHER = replace(OLD, granularity="day")
+QUESTIONS = (OLD, NEW, OTHER)
+NAMES = ("a.csv", "b.csv", "c.csv", "d.csv", "2021-03-01/e.csv", "2021-03-02/f.csv")
+STRANGERS = {"notes.txt": "mine", "readme.csv": "mine too", ".hidden.draft": "mine as well"}
+BOOKS = {"manifest.json", ".copper.lock"}
+
+
+def text_of(name, question):
+    return f"{name} {QUESTIONS.index(question)}"
 
 
 def entry(question, name, state):
     return Entry(question, name.removesuffix(".csv"), state, rows=1)
 
 
-def prepare(folder):
+def write(name, question):
+    return "fetched", name, question
+
+
+def carry_out(folder, steps):
     with Folder.open(folder) as opened:
-        for name, text in OLD_TEXT.items():
-            opened.write(name, [text], entry(OLD, name, "fetched"))
+        for state, name, question in steps:
+            if state == "flush":
+                opened.flush()
+            elif state == "fetched":
+                text = text_of(name, question)
+                opened.write(name, [text[:2], text[2:]], entry(question, name, state))
+            else:
+                opened.record(name, entry(question, name, state))
+
+
+def scenario(number):
+    """What a first run does, and what a second one does, which is killed."""
+    a, b, c, d, e, f = NAMES
+    if number == 0:
+        # Files written, one over an old answer; an old one found empty; two that fail.
+        before = [write(a, OLD), write(c, OLD), write(e, OLD), ("failed", b, NEW)]
+        run = [write(a, NEW), write(b, NEW), write(f, NEW)]
+        run += [("empty", c, NEW), ("failed", d, NEW), ("failed", e, OLD)]
+        return before, run
+    chance = Random(number)
+    states = ["fetched", "fetched", "fetched", "empty", "failed"]
+    before = [(chance.choice(states), name, chance.choice(QUESTIONS)) for name in NAMES]
+    run = [(chance.choice(states), name, chance.choice(QUESTIONS)) for name in NAMES]
+    chance.shuffle(run)
+    run.insert(chance.randint(1, 5), ("flush", "", OLD))
+    return before, run
+
+
+def prepare(folder, steps):
+    carry_out(folder, steps)
     for name, text in STRANGERS.items():
         (folder / name).write_text(text)
 
 
-def run(folder):
-    """Two files written, one over an old answer; an old one found empty; two that fail."""
-    with Folder.open(folder) as opened:
-        for name, text in NEW_TEXT.items():
-            opened.write(name, [text[:2], text[2:]], entry(NEW, name, "fetched"))
-        opened.record("c.csv", entry(NEW, "c.csv", "empty"))
-        opened.record("d.csv", entry(NEW, "d.csv", "failed"))
-        opened.record("e.csv", entry(OLD, "e.csv", "failed"))
+def prepare_older(folder):
+    """As the version before was killed: journal, stamps, draft, temporary file."""
+    folder.mkdir()
+    (folder / "2021-03-01").mkdir()
+
+    def put(name, question):
+        data = text_of(name, question).encode()
+        (folder / name).write_bytes(data)
+        return replace(entry(question, name, "fetched"), sha256=hashlib.sha256(data).hexdigest())
+
+    a, b, c, d, e, f = NAMES
+    listed = {name: put(name, OLD) for name in (a, c, e)}
+    (folder / "manifest.json").write_text(render_manifest(listed))
+    lines = [{"op": "open", "format": "copper-manifest", "version": 2}]
+    for name in (a, b):
+        told = entry_to_json(put(name, NEW))
+        lines += [{"op": "write", "name": name, "entry": told}, {"op": "done", "name": name}]
+    gone = entry_to_json(entry(NEW, c, "empty"))
+    lines.append({"op": "remove", "name": c, "entry": gone, "old": listed[c].sha256})
+    failed = entry_to_json(entry(NEW, d, "failed"))
+    lines.append({"op": "record", "name": d, "entry": failed})
+    never = entry_to_json(replace(entry(NEW, f, "fetched"), sha256="0" * 64))
+    lines.append({"op": "write", "name": f, "entry": never})
+    (folder / ".manifest.journal").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (folder / ".manifest.stamps").write_text("{}")
+    (folder / ".b.csv.draft").write_text('["copper-draft 1", null]\n')
+    (folder / "2021-03-01" / f".copper-folder-{'0' * 16}.tmp").write_text("half")
+    for name, text in STRANGERS.items():
+        (folder / name).write_text(text)
 
 
-def run_until(folder, last_step):
+def run_until(run, folder, last_step):
     """In a child that kills itself before step `last_step`; True if it came to its end."""
     child = os.fork()
     if child:
@@ -54,7 +120,7 @@ def run_until(folder, last_step):
 
     def step(event, arguments):
         nonlocal left
-        if event in ("os.rename", "os.remove") or (
+        if event in ("os.rename", "os.remove", "os.mkdir") or (
             event == "open" and str(folder) in str(arguments[0])
         ):
             left -= 1
@@ -70,7 +136,7 @@ def run_until(folder, last_step):
     sys.addaudithook(step)
     os.fsync = sync
     try:
-        run(folder)
+        run()
     except BaseException:
         traceback.print_exc()
         os._exit(3)
@@ -78,21 +144,16 @@ def run_until(folder, last_step):
 
 
 def snapshot(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def is_whole(folder, name):
-    """Every file holds one of the texts it may hold, or is not there."""
-    path = folder / name
-    allowed = {OLD_TEXT.get(name), NEW_TEXT.get(name)} - {None}
-    return not path.exists() or path.read_text() in allowed
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def verdicts(folder):
     return {
-        (name, question.start): folder.check(name, question)
-        for name in ("a.csv", "b.csv", "c.csv", "d.csv", "e.csv")
-        for question in (OLD, NEW)
+        (name, question): folder.check(name, question) for name in NAMES for question in QUESTIONS
     }
 
 
@@ -103,50 +164,70 @@ def inspect(folder, at):
         raise SystemExit(f"kill {at}: looking changed the folder")
     with Folder.open(folder) as opened:
         found = verdicts(opened)
-        told = {
-            name: opened.state_of(name) for name in ("a.csv", "b.csv", "c.csv", "d.csv", "e.csv")
-        }
+        told = {name: opened.state_of(name) for name in NAMES}
     # What the run did not come to replace is written anew by the next; nothing is unknown.
-    bad = {"stranger", "changed", "missing"}
-    if bad & {*found.values(), *looked.values()}:
+    if {"stranger", "changed", "missing"} & {*found.values(), *looked.values()}:
         raise SystemExit(f"kill {at}: {found} {looked}")
     for name, entry_found in told.items():
-        if not is_whole(folder, name):
-            raise SystemExit(f"kill {at}: half of {name}")
-        text = (folder / name).read_text() if (folder / name).exists() else None
+        path = folder / name
+        text = path.read_text() if path.exists() else None
+        if text not in (None, *(text_of(name, one) for one in QUESTIONS)):
+            raise SystemExit(f"kill {at}: {name} holds {text!r}")
         expected = None
         if entry_found is not None and entry_found.sha256 is not None:
-            is_new = entry_found.question == NEW and found[name, NEW.start] != "behind"
-            expected = (NEW_TEXT if is_new else OLD_TEXT)[name]
+            if found[name, entry_found.question] == "behind":
+                continue
+            expected = text_of(name, entry_found.question)
         if text != expected:
             raise SystemExit(f"kill {at}: {name} holds {text!r}, the manifest says {expected!r}")
-    names = set(snapshot(folder)) - set(OLD_TEXT) - set(NEW_TEXT) - set(STRANGERS)
-    if not names <= {"manifest.json", ".copper.lock"}:
-        raise SystemExit(f"kill {at}: left {names}")
+    left = set(snapshot(folder)) - {*NAMES, *STRANGERS, *BOOKS}
+    if left:
+        raise SystemExit(f"kill {at}: left {left}")
     if any((folder / name).read_text() != text for name, text in STRANGERS.items()):
         raise SystemExit(f"kill {at}: touched what is not ours")
 
 
-def main(base):
+def reopen(folder):
+    Folder.open(folder).close()
+
+
+def sweep(base, make, run):
+    """Kill `run` at every step of it, and its successor at some of its own."""
     whole = base / "whole"
-    prepare(whole)
+    make(whole)
     run(whole)
     at = 0
     while True:
         folder = base / f"kill-{at}"
-        prepare(folder)
-        is_done = run_until(folder, at)
+        make(folder)
+        is_done = run_until(lambda folder=folder: run(folder), folder, at)
+        # The next run may be killed too, while it puts things in order.
+        run_until(lambda folder=folder: reopen(folder), folder, at % 11)
         inspect(folder, at)
         run(folder)
-        for name in ("manifest.json", "a.csv", "b.csv", "e.csv"):
-            if (folder / name).read_bytes() != (whole / name).read_bytes():
-                raise SystemExit(f"kill {at}: {name} differs after the next run")
+        if snapshot(folder) != snapshot(whole):
+            raise SystemExit(f"kill {at}: the folder differs after the next run")
         shutil.rmtree(folder)
         if is_done:
-            print(at)  # noqa: T201
-            return
+            return at
         at += 1
 
 
+def main(base, number):
+    manifest._FLUSH_FILES = 3
+    manifest._FLUSH_S = 3600.0
+    if number < 0:
+        print(sweep(base, prepare_older, reopen))  # noqa: T201
+        return
+    before, run = scenario(number)
+    print(  # noqa: T201
+        sweep(
+            base,
+            lambda folder: prepare(folder, before),
+            lambda folder: carry_out(folder, run),
+        )
+    )
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]))

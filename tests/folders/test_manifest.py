@@ -1,31 +1,46 @@
 import errno
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from copper_cli.errors import CloudError, LocalError
-from copper_cli.files import whole as files
+from copper_cli.errors import LocalError
 from copper_cli.files.opening import digest_file
 from copper_cli.filling import Gap, Unfilled
-from copper_cli.folders import manifest
-from copper_cli.folders.entries import entry_to_json, parse_entry, read_manifest
+from copper_cli.folders import lock, manifest
+from copper_cli.folders.entries import entry_to_json, parse_entry
 from copper_cli.folders.manifest import Entry, Folder, Question
 from copper_cli.records import Window
 
 QUESTION = Question("meter usage", "2020-12-22", "2021-01-12", "hour", None, "rows")
 OTHER = Question("meter usage", "2021-03-01", "2021-03-02", "hour", None, "rows")
+"""Another range of the same kind."""
+DAILY = replace(OTHER, granularity="day")
+"""Another kind."""
 NAME = "07_1.usage.csv"
 
 
 def entry(state="fetched", question=QUESTION, **kwargs):
     return Entry(question, "07:1", state, **kwargs)
+
+
+class Memory:
+    """Keeps stamps from run to run, as the archive does."""
+
+    def __init__(self):
+        self.known = {}
+
+    def stamp_get(self, path):
+        return self.known.get(path)
+
+    def stamp_put(self, path, stamp):
+        self.known[path] = stamp
 
 
 @pytest.fixture
@@ -40,13 +55,13 @@ def long_ago(monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: real() + 3_600_000_000_000)
 
 
-def put(path, name=NAME, text="one\r\n", **kwargs):
-    with Folder.open(path) as folder:
+def put(path, name=NAME, text="one\r\n", stamps=None, **kwargs):
+    with Folder.open(path, stamps=stamps) as folder:
         return folder.write(name, [text], entry(**kwargs))
 
 
-def check(path, question=QUESTION, name=NAME):
-    with Folder.open(path) as folder:
+def check(path, question=QUESTION, name=NAME, stamps=None):
+    with Folder.open(path, stamps=stamps) as folder:
         return folder.check(name, question)
 
 
@@ -99,13 +114,22 @@ class TestEntries:
             calls=3,
             reason="slow",
             facts={"sum_energy": 1.5},
+            sum_from="cloud, added up",
+            archive="ab:1:5",
         )
         found = json.loads(json.dumps(entry_to_json(whole)))
         assert found["windows"] == [["2021-01-01T06:00:00Z", "2021-01-02T06:00:00Z"]]
         assert (found["to_come"], found["late"], found["missing"]) == (2, 3, 4)
         assert found["gaps"] == [["2021-01-01T06:00:00Z", "2021-01-01T11:00:00Z", 5]]
         assert found["asked_utc"] == "2021-01-02T06:00:00Z"
+        assert (found["sum_from"], found["archive"]) == ("cloud, added up", "ab:1:5")
         assert parse_entry(found) == whole
+
+    def test_an_entry_of_the_version_before(self):
+        """Says neither where its sum is from nor of which archive it is."""
+        found = entry_to_json(entry(sum_from="cloud", archive="ab:1:5"))
+        del found["sum_from"], found["archive"]
+        assert parse_entry(found) == entry()
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -129,6 +153,9 @@ class TestEntries:
             ("question", {}),
             ("question", []),
             ("facts", []),
+            ("sum_from", 1),
+            ("archive", True),
+            ("was", 5),
         ],
     )
     def test_a_damaged_entry_is_never_half_understood(self, path, key, value):
@@ -174,13 +201,75 @@ class TestVerdicts:
         assert check(path) == "changed"
 
     def test_another_question(self, path):
-        """A second date range into the same folder is refused, naming file and both ranges."""
+        """Another granularity into the same folder is refused, naming file and both questions."""
         put(path)
+        with Folder.open(path) as folder:
+            assert folder.check(NAME, DAILY) == "other question"
+            assert folder.refuse_message(NAME, DAILY) == (
+                f"{path / NAME} holds meter usage 2020-12-22 to 2021-01-12 (hour), not "
+                "meter usage 2021-03-01 to 2021-03-02 (day). "
+                "Choose another --output-dir, or --overwrite."
+            )
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"command": "dump"},
+            {"granularity": "minute"},
+            {"timezone": "UTC"},
+            {"layout": "plain"},
+            {"extras": {"baseline": True}},
+        ],
+    )
+    def test_only_the_range_may_differ(self, path, change):
+        """Whatever else does makes it another question, with or without another range."""
+        put(path)
+        with Folder.open(path) as folder:
+            assert folder.check(NAME, replace(QUESTION, **change)) == "other question"
+            assert folder.check(NAME, replace(OTHER, **change)) == "other question"
+
+    @pytest.mark.parametrize("state", ["fetched", "to come", "late"])
+    def test_another_range(self, path, state):
+        """Our own file as it was written may be replaced, and one line says so."""
+        put(path, state=state)
+        put(path, name="07_2.usage.csv")
+        longer = replace(QUESTION, end="2021-01-13")
+        with Folder.open(path) as folder:
+            for question in (OTHER, longer, replace(QUESTION, start="2020-12-21")):
+                assert folder.check(NAME, question) == "other range"
+            assert folder.range_message([NAME], longer) == (
+                "generated/: 1 file of meter usage 2020-12-22 to 2021-01-12 (hour) is replaced by "
+                "2020-12-22 to 2021-01-13."
+            )
+            assert folder.range_message([NAME, "07_2.usage.csv"], longer) == (
+                "generated/: 2 files of meter usage 2020-12-22 to 2021-01-12 (hour) are replaced "
+                "by 2020-12-22 to 2021-01-13."
+            )
+            folder.write(NAME, ["two"], entry(question=OTHER))
+            assert folder.check(NAME, OTHER) == "complete"
+            assert folder.check(NAME, longer) == "other range"
+            assert folder.range_message([NAME, "07_2.usage.csv"], longer) == (
+                "generated/: 2 files of other ranges of meter usage are replaced by 2020-12-22 to "
+                "2021-01-13."
+            )
+        assert (path / NAME).read_text() == "two"
+
+    def test_another_range_of_a_file_whose_last_try_failed(self, path):
+        """It is our own as well."""
+        put(path)
+        with Folder.open(path) as folder:
+            folder.record(NAME, entry("failed"))
+            assert folder.check(NAME, OTHER) == "other range"
+
+    def test_another_range_of_a_changed_file(self, path):
+        """Somebody's work is not replaced: refused, and the line says why."""
+        put(path)
+        (path / NAME).write_text("edited")
         with Folder.open(path) as folder:
             assert folder.check(NAME, OTHER) == "other question"
             assert folder.refuse_message(NAME, OTHER) == (
                 f"{path / NAME} holds meter usage 2020-12-22 to 2021-01-12 (hour), not "
-                "meter usage 2021-03-01 to 2021-03-02 (hour). "
+                "meter usage 2021-03-01 to 2021-03-02 (hour), and was changed since. "
                 "Choose another --output-dir, or --overwrite."
             )
 
@@ -242,22 +331,20 @@ class TestRecords:
         put(path)
         with Folder.open(path) as folder:
             assert folder.record(NAME, entry(state, question)).sha256 is None
-            assert not (path / NAME).exists()
+            verdict = folder.check(NAME, question)
+        assert verdict == ("failed" if state == "failed" else "complete")
+        assert not (path / NAME).exists()
         assert check(path, question) == ("failed" if state == "failed" else "complete")
 
     def test_a_failed_try_does_not_cost_the_earlier_answer(self, path):
         """The file stays, and the entry says that the last try failed."""
         gaps = (Gap(0, 7200, 2),)
-        written = put(path, state="to come", rows=5, unfilled=Unfilled(2), gaps=gaps)
+        about = {"rows": 5, "unfilled": Unfilled(2), "gaps": gaps, "archive": "a", "whole": True}
+        about |= {"asked_utc": datetime(2021, 1, 1, tzinfo=UTC), "sum_from": "cloud"}
+        written = put(path, state="to come", **about)
         with Folder.open(path) as folder:
             kept = folder.record(NAME, entry("failed", reason="500"))
-        assert (kept.state, kept.rows, kept.unfilled, kept.gaps, kept.sha256) == (
-            "failed",
-            5,
-            Unfilled(2),
-            gaps,
-            written.sha256,
-        )
+        assert kept == replace(written, state="failed", reason="500")
         assert (path / NAME).exists()
         assert check(path) == "failed"
 
@@ -271,6 +358,24 @@ class TestRecords:
         assert (path / NAME).read_text() == "edited"
         assert check(path) == "changed"
 
+    def test_a_file_that_is_changed_before_it_is_removed(self, path):
+        """It was ours when that was decided, and is not when it is done: it stays."""
+        put(path)
+        with Folder.open(path) as folder:
+            folder.record(NAME, entry("empty"))
+            (path / NAME).write_text("edited")
+        assert (path / NAME).read_text() == "edited"
+        assert check(path) == "changed"
+
+    def test_a_file_that_is_gone_before_it_is_removed(self, path):
+        """That is as well."""
+        put(path)
+        with Folder.open(path) as folder:
+            folder.record(NAME, entry("empty"))
+            (path / NAME).unlink()
+        assert check(path) == "complete"
+        assert "was" not in (path / "manifest.json").read_text()
+
     def test_a_lost_file_is_forgotten(self, path):
         """Nothing is there any more: the entry holds no digest."""
         put(path)
@@ -279,18 +384,30 @@ class TestRecords:
             assert folder.record(NAME, entry("failed")).sha256 is None
 
     def test_what_cannot_be_removed_stays_listed(self, path, monkeypatch):
-        """The error is told, and the entry still describes the file."""
+        """The error is told, nothing takes the file for a stranger's, and the next run tries
+        again."""
         put(path)
+        really = Path.unlink
 
-        def refuse(*_, **__):
-            raise PermissionError(errno.EACCES, "no")
+        def refuse(one, **kwargs):
+            if one.name == NAME:
+                raise PermissionError(errno.EACCES, "no")
+            really(one, **kwargs)
 
+        monkeypatch.setattr(Path, "unlink", refuse)
         with Folder.open(path) as folder:
-            monkeypatch.setattr(Path, "unlink", refuse)
+            folder.record(NAME, entry("empty"))
             with pytest.raises(LocalError, match="cannot be removed: no permission"):
-                folder.record(NAME, entry("empty"))
-            monkeypatch.undo()
-        assert check(path) == "complete"
+                folder.flush()
+            assert folder.check(NAME, QUESTION) == "complete"
+            assert folder.check(NAME, OTHER) == "new"
+        with Folder.open(path) as folder:
+            assert folder.check(NAME, QUESTION) == "complete"
+            folder.record(NAME, entry("failed"))
+        assert (path / NAME).exists()
+        monkeypatch.undo()
+        assert check(path) == "failed"
+        assert not (path / NAME).exists()
 
 
 class TestManifestFile:
@@ -327,6 +444,8 @@ class TestManifestFile:
             "calls": 2,
             "reason": None,
             "facts": {},
+            "sum_from": None,
+            "archive": None,
         }
 
     def test_equal_runs_leave_equal_bytes(self, tmp_path):
@@ -411,7 +530,7 @@ class TestManifestFile:
                 "a/.b",
                 "a\\b",
                 "manifest.json",
-                ".manifest.journal",
+                ".copper.lock",
                 "..",
             ):
                 with pytest.raises(ValueError, match="no name for a download"):
@@ -456,16 +575,23 @@ class TestManifestFile:
         with Folder.open(path) as folder:
             folder.write(NAME, ["x"], entry())
             before = listing(path)
+            assert Folder.look(path).check(NAME, QUESTION) == "new"  # it has no name yet
+            assert listing(path) == before
+            folder.flush()
+            before = listing(path)
             with Folder.look(path) as looked:
                 assert looked.check(NAME, QUESTION) == "complete"
                 with pytest.raises(ValueError, match="not open for writing"):
                     looked.record(NAME, entry("failed"))
+                looked.amend(NAME, entry("failed"))
+                looked.flush()
             assert listing(path) == before
+            assert Folder.look(path).check(NAME, QUESTION) == "complete"
 
     def test_what_is_left_in_the_folder(self, path):
-        """The manifest, the files, and two hidden ones: a lock and the stamps."""
+        """The manifest, the files, and a lock."""
         put(path)
-        assert listing(path) == [".copper.lock", ".manifest.stamps", NAME, "manifest.json"]
+        assert listing(path) == [".copper.lock", NAME, "manifest.json"]
         assert (path / ".copper.lock").read_bytes() == b""
 
     def test_opening_alone_leaves_no_manifest(self, path):
@@ -475,57 +601,94 @@ class TestManifestFile:
 
 
 class TestUnchanged:
-    def test_a_known_file_is_not_read_again(self, path, monkeypatch):
+    @pytest.fixture
+    def stamps(self):
+        return Memory()
+
+    @pytest.fixture
+    def read(self, monkeypatch):
+        """The files that are read from now on."""
+        found = []
+        monkeypatch.setattr(manifest, "digest_file", lambda p: found.append(p) or digest_file(p))
+        return found
+
+    def test_a_known_file_is_not_read_again(self, path, stamps, read):
         """Size and times as when it was written: ten thousand files need no reading."""
-        put(path)
-        monkeypatch.setattr(manifest, "digest_file", lambda _: pytest.fail("read"))
-        assert check(path) == "complete"
+        put(path, stamps=stamps)
+        assert check(path, stamps=stamps) == "complete"
+        assert check(path, OTHER, stamps=stamps) == "other range"
+        assert Folder.look(path, stamps=stamps).check(NAME, QUESTION) == "complete"
+        put(path, stamps=stamps, text="two", question=OTHER)
+        with Folder.open(path, stamps=stamps) as folder:
+            folder.record(NAME, entry("empty"))
+        assert read == []
 
-    def test_a_touched_file_is_read_once(self, path, monkeypatch, long_ago):
+    def test_a_folder_is_known_however_it_is_named(self, path, stamps, read, monkeypatch):
+        """By a relative path, through a link."""
+        put(path, stamps=stamps)
+        monkeypatch.chdir(path.parent)
+        assert check(Path(path.name), stamps=stamps) == "complete"
+        Path("link").symlink_to(path)
+        assert check(Path("link"), stamps=stamps) == "complete"
+        assert read == []
+
+    def test_nobody_remembers(self, path, read, long_ago):
+        """Each file is read once a run."""
+        put(path)
+        for _ in range(2):
+            with Folder.open(path) as folder:
+                assert folder.check(NAME, QUESTION) == "complete"
+                assert folder.check(NAME, QUESTION) == "complete"
+        assert read == [path / NAME] * 2
+
+    def test_a_touched_file_is_read_once(self, path, stamps, read, long_ago):
         """Its content decides; then it is known again."""
-        put(path)
+        put(path, stamps=stamps)
         os.utime(path / NAME)
-        assert check(path) == "complete"
-        monkeypatch.setattr(manifest, "digest_file", lambda _: pytest.fail("read"))
-        assert check(path) == "complete"
-
-    def test_a_file_touched_just_now_is_not_trusted(self, path, monkeypatch):
-        """It could change again within the same tick of the clock."""
-        put(path)
-        os.utime(path / NAME)
-        assert check(path) == "complete"
-        read = []
-        monkeypatch.setattr(manifest, "digest_file", lambda p: read.append(p) or digest_file(p))
-        assert check(path) == "complete"
+        assert check(path, stamps=stamps) == "complete"
+        assert check(path, stamps=stamps) == "complete"
         assert read == [path / NAME]
 
-    @pytest.mark.parametrize("text", ["", "[]", '{"07_1.usage.csv": 5}', "\x00", "[" * 100_000])
-    def test_stamps_that_cannot_be_read_cost_only_time(self, path, text):
-        """They save reading, nothing else."""
-        put(path)
-        (path / ".manifest.stamps").write_text(text)
-        assert check(path) == "complete"
+    def test_a_file_touched_just_now_is_not_trusted(self, path, stamps, read):
+        """It could change again within the same tick of the clock."""
+        put(path, stamps=stamps)
+        os.utime(path / NAME)
+        assert check(path, stamps=stamps) == "complete"
+        assert check(path, stamps=stamps) == "complete"
+        assert read == [path / NAME] * 2
 
-    def test_stamps_that_cannot_be_written_cost_only_time(self, path, monkeypatch):
-        """The run is done all the same."""
-        (path / ".manifest.stamps").mkdir(parents=True)
-        put(path)
-        assert check(path) == "complete"
+    def test_a_file_that_was_edited(self, path, stamps):
+        """Of the same size too."""
+        put(path, stamps=stamps)
+        (path / NAME).write_text("two\r\n")
+        assert check(path, stamps=stamps) == "changed"
 
-    def test_stamps_of_another_digest_prove_nothing(self, path):
+    def test_stamps_of_another_digest_prove_nothing(self, path, stamps):
         """A stamp vouches for one content only."""
-        put(path)
-        stamps = json.loads((path / ".manifest.stamps").read_text())
-        stamps[NAME][3] = "0" * 64
-        (path / ".manifest.stamps").write_text(json.dumps(stamps))
-        assert check(path) == "complete"
+        put(path, stamps=stamps)
+        ((key, stamp),) = stamps.known.items()
+        stamps.known[key] = (*stamp[:3], "0" * 64)
+        assert check(path, stamps=stamps) == "complete"
+        stamps.known[key] = (*stamp[:3], "0" * 64)
         found = json.loads((path / "manifest.json").read_text())
         found["files"][NAME]["sha256"] = "0" * 64
         (path / "manifest.json").write_text(json.dumps(found))
-        assert check(path) == "complete"  # stamp and manifest agree
-        stamps[NAME][3] = "1" * 64
-        (path / ".manifest.stamps").write_text(json.dumps(stamps))
-        assert check(path) == "changed"
+        assert check(path, stamps=stamps) == "complete"  # stamp and manifest agree
+        stamps.known[key] = (*stamp[:3], "1" * 64)
+        assert check(path, stamps=stamps) == "changed"
+
+    def test_stamps_that_cannot_be_had_cost_only_time(self, path):
+        """They save reading, nothing else."""
+
+        class Broken:
+            def stamp_get(self, path):
+                raise LocalError("damaged")
+
+            def stamp_put(self, path, stamp):
+                raise LocalError("the disk is full")
+
+        put(path, stamps=Broken())
+        assert check(path, stamps=Broken()) == "complete"
 
 
 class TestLock:
@@ -540,9 +703,9 @@ class TestLock:
         assert check(path) == "new"
 
     def test_a_holder_that_says_nothing(self, path):
-        """Without a readable journal the message is shorter."""
+        """Without a word of it the message is shorter."""
         with Folder.open(path):
-            (path / ".manifest.journal").write_text("")
+            (path / ".copper.lock.json").write_text("")
             with pytest.raises(LocalError, match=r"another run\. Wait for it"):
                 Folder.open(path)
 
@@ -568,6 +731,30 @@ class TestLock:
         with Folder.open(path), pytest.raises(LocalError, match=r": copper meter x{66}… \(process"):
             Folder.open(path)
 
+    def test_what_a_killed_run_said_of_itself(self, path):
+        """Is overwritten by the next, and gone with it."""
+        path.mkdir()
+        told = {"command": "copper old", "pid": 1, "since": "then"}
+        (path / ".copper.lock.json").write_text(json.dumps(told))
+        with Folder.open(path):
+            with pytest.raises(LocalError, match=rf"\(process {os.getpid()}, since 2"):
+                Folder.open(path)
+            with pytest.raises(LocalError, match=rf"\(process {os.getpid()}, since 2"):
+                Folder.open(path)
+        assert listing(path) == [".copper.lock"]
+
+    def test_a_disk_without_room_for_a_word(self, path, monkeypatch):
+        """It would have none for files either: told now, and the folder is let go."""
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(lock, "open_own", refuse)
+            with pytest.raises(LocalError, match="the disk is full"):
+                Folder.open(path)
+        assert check(path) == "new"
+
     def test_closing_twice(self, path):
         """The second time there is nothing to do."""
         folder = Folder.open(path)
@@ -579,227 +766,3 @@ class TestLock:
         (tmp_path / "file").write_text("")
         with pytest.raises(LocalError, match="cannot be written: a part of the path is a file"):
             Folder.open(tmp_path / "file")
-
-
-class TestJournal:
-    def abandon(self, path, *, text="one\r\n", state="fetched"):
-        """A run that wrote a file and never came to its end."""
-        folder = Folder.open(path)
-        folder.write(NAME, [text], entry(state))
-        folder.record("empty.csv", entry("empty"))
-        folder._release()
-
-    def test_what_a_killed_run_did_is_known(self, path):
-        """The journal tells the next one, which brings the manifest up to date."""
-        self.abandon(path)
-        assert not (path / "manifest.json").exists()
-        assert Folder.look(path).check(NAME, QUESTION) == "complete"
-        assert check(path) == "complete"
-        assert check(path, name="empty.csv") == "complete"
-        assert sorted(read_manifest(path / "manifest.json")) == [NAME, "empty.csv"]
-        assert not (path / ".manifest.journal").exists()
-
-    @pytest.mark.parametrize(
-        "tail", [b'{"op": "do', b"\x00" * 50, b"5\n", b"\xff\xfe\n", b'{"op": "x"}\n']
-    )
-    def test_a_torn_tail_is_survived(self, path, tail):
-        """Whatever a power cut leaves behind the last whole line."""
-        self.abandon(path)
-        with (path / ".manifest.journal").open("ab") as stream:
-            stream.write(tail)
-        assert check(path) == "complete"
-
-    def test_cut_off_anywhere(self, path):
-        """However much of the last line reached the disk, our file is not a stranger's."""
-        self.abandon(path)
-        data = (path / ".manifest.journal").read_bytes()
-        announced = data.index(b'{"op": "done"')
-        for length in range(announced, len(data)):
-            (path / ".manifest.journal").write_bytes(data[:length])
-            assert Folder.look(path).check(NAME, QUESTION) == "complete"
-
-    def test_announced_but_not_done(self, path):
-        """The old file and its entry hold when the new one never got its name."""
-        put(path)
-        self.abandon(path, text="two\r\n")
-        lines = (path / ".manifest.journal").read_bytes().splitlines(keepends=True)
-        (path / ".manifest.journal").write_bytes(b"".join(lines[:2]))
-        (path / NAME).write_text("one\r\n")
-        with Folder.open(path) as folder:
-            assert folder.check(NAME, QUESTION) in ("complete", "changed")
-            assert folder.state_of(NAME).sha256 != json.loads(lines[1])["entry"]["sha256"]
-
-    @pytest.mark.parametrize("text", ["one\r\n", None, "edited"])
-    def test_a_removal_that_was_announced(self, path, text):
-        """It is finished if the file is still ours; a file somebody changed since stays."""
-        put(path)
-        folder = Folder.open(path)
-        folder.record(NAME, entry("empty"))
-        folder._release()
-        lines = (path / ".manifest.journal").read_bytes().splitlines(keepends=True)
-        (path / ".manifest.journal").write_bytes(b"".join(lines[:2]))
-        if text is not None:
-            (path / NAME).write_bytes(text.encode())
-        with Folder.open(path) as folder:
-            verdict = folder.check(NAME, QUESTION)
-        assert verdict == ("changed" if text == "edited" else "complete")
-        assert (path / NAME).exists() == (text == "edited")
-
-    def test_a_name_that_leads_elsewhere_is_not_followed(self, path, tmp_path):
-        """A journal somebody forged cannot make us remove a file outside."""
-        outside = tmp_path / "outside.csv"
-        outside.write_text("precious")
-        self.abandon(path)
-        line = {
-            "op": "remove",
-            "name": "../outside.csv",
-            "entry": entry_to_json(entry("empty")),
-            "old": digest_file(outside),
-        }
-        with (path / ".manifest.journal").open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        assert check(path) == "complete"
-        assert outside.read_text() == "precious"
-
-    @pytest.mark.parametrize(
-        ("first", "told"),
-        [
-            ({"op": "open", "format": "copper-manifest", "version": 3}, "newer version"),
-            ({"op": "open", "format": "else"}, "no manifest of this program"),
-        ],
-    )
-    def test_a_journal_that_is_not_ours(self, path, first, told):
-        """Refused like a manifest that is not."""
-        path.mkdir()
-        (path / ".manifest.journal").write_text(json.dumps(first) + "\n")
-        with pytest.raises(LocalError, match=told):
-            Folder.open(path)
-
-    def test_the_manifest_follows_now_and_then(self, path, monkeypatch):
-        """A run of days does not leave readers with nothing until its end."""
-        monkeypatch.setattr(manifest, "_COMPACT_AFTER_LINES", 4)
-        with Folder.open(path) as folder:
-            for number in range(3):
-                folder.write(f"{number}.csv", ["x"], entry())
-            assert sorted(read_manifest(path / "manifest.json")) == ["0.csv", "1.csv"]
-            monkeypatch.setattr(manifest, "_COMPACT_AFTER_S", 0)
-            folder.record("3.csv", entry("empty"))
-            assert len(read_manifest(path / "manifest.json")) == 4
-
-    def test_the_disk_is_full_for_the_journal(self, path, monkeypatch):
-        """Half a line is taken back, so that what comes later is still read."""
-        with Folder.open(path) as folder:
-            folder.write(NAME, ["x"], entry())
-            stream = folder._journal._stream
-
-            class Full:
-                def write(self, data):
-                    if data[:1] != b"{":
-                        raise OSError(errno.ENOSPC, "full")
-                    return stream.write(data[:5])
-
-                def __getattr__(self, name):
-                    return getattr(stream, name)
-
-            folder._journal._stream = Full()
-            with pytest.raises(LocalError, match="the disk is full"):
-                folder.record("a.csv", entry("empty"))
-            folder._journal._stream = stream
-            folder.record("b.csv", entry("empty"))
-            folder._release()
-        assert check(path, name="a.csv") == "new"
-        assert check(path, name="b.csv") == "complete"
-        assert check(path) == "complete"
-
-    def test_the_disk_is_full_for_the_manifest(self, path, monkeypatch):
-        """The error is told; the journal stays and the next run has everything."""
-        folder = Folder.open(path)
-        folder.write(NAME, ["x"], entry())
-
-        def fail(*_):
-            raise OSError(errno.ENOSPC, "full")
-
-        monkeypatch.setattr(files, "_write_all", fail)
-        with pytest.raises(LocalError, match=r"manifest.json cannot be written: the disk is full"):
-            folder.close()
-        monkeypatch.undo()
-        assert check(path) == "complete"
-
-    def test_what_ended_the_run_is_what_is_raised(self, path, monkeypatch):
-        """An error on the way out does not hide the one that mattered."""
-
-        def fail(*_):
-            raise OSError(errno.ENOSPC, "full")
-
-        def run():
-            with Folder.open(path) as folder:
-                folder.write(NAME, ["x"], entry())
-                monkeypatch.setattr(files, "_write_all", fail)
-                raise CloudError("gone")
-
-        with pytest.raises(CloudError, match="gone"):
-            run()
-        monkeypatch.undo()
-        assert check(path) == "complete"
-
-    def test_an_error_in_the_source_leaves_all_as_it_was(self, path):
-        """No file, no entry, no temporary."""
-
-        def chunks():
-            yield "half"
-            raise CloudError("gone")
-
-        with Folder.open(path) as folder:
-            with pytest.raises(CloudError):
-                folder.write(NAME, chunks(), entry())
-            assert folder.check(NAME, QUESTION) == "new"
-        assert listing(path) == [".copper.lock"]
-
-    def test_interrupted_between_name_and_entry(self, path, monkeypatch):
-        """Ctrl-C right after the file got its name: closing still enters it."""
-
-        def interrupt(_):
-            raise KeyboardInterrupt
-
-        def run():
-            with Folder.open(path) as folder:
-                monkeypatch.setattr(files, "sync_folder", interrupt)
-                try:
-                    folder.write(NAME, ["x"], entry())
-                finally:
-                    monkeypatch.undo()
-
-        with pytest.raises(KeyboardInterrupt):
-            run()
-        assert check(path) == "complete"
-        assert list(read_manifest(path / "manifest.json")) == [NAME]
-
-    def test_many_threads_write(self, path):
-        """Every file and every entry is there in the end."""
-        with Folder.open(path) as folder:
-
-            def work(first):
-                for number in range(first, first + 20):
-                    folder.write(f"{number}.csv", [str(number)] * 3, entry(rows=number))
-
-            threads = [threading.Thread(target=work, args=(n * 20,)) for n in range(6)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        with Folder.open(path) as folder:
-            assert len(folder.names()) == 120
-            assert all(folder.check(name, QUESTION) == "complete" for name in folder.names())
-            assert folder.state_of("77.csv").rows == 77
-
-    def test_killed_at_every_step(self, tmp_path):
-        """kill -9 before each open, rename, remove and sync: nothing is lost, halved or orphaned,
-        and the next run leaves the bytes of a run that was never killed."""
-        done = subprocess.run(
-            [sys.executable, Path(__file__).with_name("kill_sweep.py"), tmp_path],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert int(done.stdout) > 30

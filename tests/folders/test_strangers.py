@@ -12,9 +12,7 @@ from copper_cli.errors import LocalError
 from copper_cli.files.bundle import FolderBundle, write_bundle
 from copper_cli.files.opening import digest_file
 from copper_cli.files.whole import check_writable, renew_whole, replace_whole
-from copper_cli.folders.journal import Journal, read_journal
 from copper_cli.folders.manifest import Entry, Folder, Question
-from copper_cli.folders.spool import Spool
 
 QUESTION = Question("meter usage", "2021-01-01", "2021-01-02", "hour")
 FETCHED = Entry(QUESTION, "07:1", "fetched", rows=1)
@@ -62,20 +60,31 @@ def untouched(theirs: Path) -> object:
     assert list(theirs.parent.iterdir()) == [theirs]
 
 
-@pytest.mark.parametrize("name", [".manifest.journal", ".manifest.stamps", NAME])
+@pytest.mark.parametrize("name", [".copper.lock.json", NAME])
 def test_a_folder_s_files_give_way(folder: Path, put: Put, name: str) -> None:
     """A download into the folder goes on as if nothing stood there, and replaces it."""
     put(folder / name)
     with Folder.open(folder) as opened:
-        assert opened.write(NAME, ["x\n"], FETCHED).sha256
-        path = folder / ".manifest.journal"
+        path = folder / ".copper.lock.json"
         assert path.is_file()
         assert not path.is_symlink()
+        assert opened.write(NAME, ["x\n"], FETCHED).sha256
     assert (folder / NAME).read_text() == "x\n"
     assert not (folder / NAME).is_symlink()
     with Folder.open(folder) as opened:
         assert opened.check(NAME, QUESTION) == "complete"
-        assert not (folder / ".manifest.stamps").is_symlink()
+
+
+@pytest.mark.parametrize("name", [".manifest.journal", ".manifest.stamps", ".x.csv.draft"])
+def test_what_only_has_the_name_of_an_older_version_s(folder: Path, put: Put, name: str) -> None:
+    """Is neither read nor removed, and the folder is not taken for an older one."""
+    put(folder / name)
+    mode = (folder / name).lstat().st_mode
+    with Folder.open(folder) as opened:
+        opened.write(NAME, ["x\n"], FETCHED)
+        assert opened.notices == []
+    assert (folder / name).lstat().st_mode == mode
+    assert Folder.look(folder).names() == [NAME]
 
 
 def test_a_manifest_that_is_linked_to_is_read_and_replaced(folder: Path, tmp_path: Path) -> None:
@@ -120,29 +129,6 @@ def test_a_data_file_that_became_a_pipe(folder: Path) -> None:
         pytest.raises(LocalError, match="cannot be read: it is no plain file"),
     ):
         opened.check(NAME, QUESTION)
-
-
-def test_a_journal_that_is_not_ours_says_nothing(folder: Path, put: Put, theirs: Path) -> None:
-    """Also where what it leads to looks like one of ours."""
-    path = folder / "journal"
-    put(path)
-    assert read_journal(path) == []
-    journal = Journal(path)
-    journal.start({"op": "open"})
-    journal.close()
-    assert read_journal(path) == [{"op": "open"}]
-
-
-def test_a_draft_that_is_not_ours(folder: Path, put: Put) -> None:
-    """Nothing in it counts; answers are set down in a file of their own."""
-    path = folder / ".x.draft"
-    put(path)
-    spool = Spool(path, "question")
-    assert list(spool.earlier()) == []
-    (place,) = spool.append([({"n": 1}, [1, 2])])
-    assert spool.read(place) == [1, 2]
-    assert not path.is_symlink()
-    assert [head for head, _ in Spool(path, "question").earlier()] == [{"n": 1}]
 
 
 def test_other_files_that_the_program_names(folder: Path, put: Put) -> None:
