@@ -32,6 +32,8 @@ MARKER = "archive.json"
 """Says that a folder is an archive, and whose."""
 LANDING = "landing.sqlite"
 """What is not published yet, and all that is no row."""
+WRITER_LOCK = "writer.lock"
+"""Held by whoever replaces files; landing needs it not."""
 FORMAT = "copper-archive"
 VERSION = 1
 """Of the folder; what is newer is left alone."""
@@ -42,7 +44,7 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_OF_NO_ACCOUNT = {"lost+found", ".DS_Store", "writer.lock"}
+_OF_NO_ACCOUNT = {"lost+found", ".DS_Store", WRITER_LOCK}
 """What an empty folder may hold: a disk's own, and what a run just beside us makes."""
 _MOUNTS = Path("/proc/self/mounts")
 _NETWORK_TYPES = re.compile(
@@ -202,15 +204,59 @@ def open_existing(path: Path) -> Iterator[tuple[Archive, Marker]]:
 def _opened(path: Path, marker: Marker, *, is_temporary: bool) -> Iterator[Archive]:
     from copper_cli.archive import Archive
 
-    with local_errors(path):
-        make_private(path / LANDING)
-    archive = Archive(
-        path, marker.id, is_temporary=is_temporary, wal=find_network_type(path) is None
-    )
+    with _hold(path):
+        with local_errors(path):
+            make_private(path / LANDING)
+        archive = Archive(path, archive_id=marker.id, temporary=is_temporary)
+        try:
+            yield archive
+        finally:
+            archive.close()
+
+
+@contextmanager
+def hold_alone(path: Path) -> Iterator[bool]:
+    """Whether no other run uses the archive; none begins to while inside, where that is so."""
+    with _lock_marker(path, alone=True) as is_alone:
+        yield is_alone
+
+
+@contextmanager
+def _hold(path: Path) -> Iterator[None]:
+    """Others can tell that the archive is in use. LocalError where one wants it for itself."""
+    with _lock_marker(path, alone=False) as may_use:
+        if not may_use:
+            raise LocalError(
+                f"The archive {clean(str(path))} is being moved, or something is being forgotten "
+                "there; run this again when that has ended."
+            )
+        yield
+
+
+@contextmanager
+def _lock_marker(path: Path, *, alone: bool) -> Iterator[bool]:
+    """Has `archive.json` locked for one run or for many, where the system can do that."""
     try:
-        yield archive
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows moves nothing that is open anyway
+        yield True
+        return
+    with local_errors(path / MARKER, "read"):
+        handle = os.open(path / MARKER, os.O_RDONLY)
+    try:
+        yield _flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     finally:
-        archive.close()
+        os.close(handle)
+
+
+def _flock(handle: int, kind: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, kind)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN)  # else it has no such thing
+    return True
 
 
 class _UnwritableError(Exception):
@@ -236,8 +282,8 @@ def _find_or_make(path: Path, owner: Owner) -> tuple[Marker, bool]:
         marker = read_marker(path)
         is_new = marker is None
         if marker is None:
-            _check_empty(path)
-            _make_folders(path)
+            check_place(path)
+            make_folders(path)
             marker = _make_marker(path, owner)
     if marker.owner != owner:
         raise UsageError(
@@ -265,7 +311,7 @@ def _is_read_only(path: Path) -> bool:
         return False
 
 
-def _check_empty(path: Path) -> None:
+def check_place(path: Path) -> None:
     """UsageError where other things lie in the folder that an archive is to be."""
     try:
         names = {one.name for one in os.scandir(path)} - _OF_NO_ACCOUNT
@@ -283,7 +329,7 @@ def _check_empty(path: Path) -> None:
         )
 
 
-def _make_folders(path: Path) -> None:
+def make_folders(path: Path) -> None:
     """The folder and those above it that are missing, for nobody else's eyes. Raises OSError."""
     missing = []
     folder = path
