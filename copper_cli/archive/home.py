@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,8 @@ WRITER_LOCK = "writer.lock"
 FORMAT = "copper-archive"
 VERSION = 1
 """Of the folder; what is newer is left alone."""
+ALONE_S = 30.0
+"""So long a run waits for one that keeps the archive for itself."""
 TEMPORARY_PREFIX = "copper-archive-"
 
 _MARKER_BYTES = 1 << 16
@@ -182,81 +185,109 @@ def open_temporary(owner: Owner) -> Iterator[Archive]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An archive that was there, whosever it is."""
+
+    archive: Archive
+    """Itself."""
+    marker: Marker
+    """Whose it is, and since when."""
+    is_alone: bool
+    """No other run uses it, nor begins to."""
+
+
 @contextmanager
-def open_existing(path: Path) -> Iterator[tuple[Archive, Marker]]:
-    """The archive in a folder, whosever it is, with what its `archive.json` says.
+def open_existing(path: Path, *, alone: bool = False) -> Iterator[Opened]:
+    """The archive in a folder, where possible `alone`; closed afterwards.
 
     Raises LocalError where there is none, or none that can be written.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100
-    marker = read_marker(path)
+    with local_errors(path, "read"):
+        marker = read_marker(path)
     if marker is None:
         raise LocalError(f"There is no archive in {clean(str(path))}: the first download makes it.")
     try:
         _check_writable(path)
     except _UnwritableError as error:
         raise LocalError(f"The archive {clean(str(path))} cannot be written: {error}.") from None
-    with _opened(path, marker, is_temporary=False) as archive:
-        yield archive, marker
+    with _hold(path, alone=alone) as is_alone, _connected(path, marker) as archive:
+        yield Opened(archive, marker, is_alone)
 
 
 @contextmanager
 def _opened(path: Path, marker: Marker, *, is_temporary: bool) -> Iterator[Archive]:
+    with _hold(path), _connected(path, marker, is_temporary=is_temporary) as archive:
+        yield archive
+
+
+@contextmanager
+def _connected(path: Path, marker: Marker, *, is_temporary: bool = False) -> Iterator[Archive]:
     from copper_cli.archive import Archive
 
-    with _hold(path):
-        with local_errors(path):
-            make_private(path / LANDING)
-        archive = Archive(path, archive_id=marker.id, temporary=is_temporary)
-        try:
-            yield archive
-        finally:
-            archive.close()
+    with local_errors(path):
+        make_private(path / LANDING)
+    archive = Archive(path, archive_id=marker.id, temporary=is_temporary)
+    try:
+        yield archive
+    finally:
+        archive.close()
 
 
 @contextmanager
 def hold_alone(path: Path) -> Iterator[bool]:
-    """Whether no other run uses the archive; none begins to while inside, where that is so."""
-    with _lock_marker(path, alone=True) as is_alone:
-        yield is_alone
+    """Whether no other run uses the archive; none begins to while inside, where that is so.
+
+    Not for a run that has it open itself.
+    """
+    with _locked_marker(path) as take:
+        yield take(True)
 
 
 @contextmanager
-def _hold(path: Path) -> Iterator[None]:
-    """Others can tell that the archive is in use. LocalError where one wants it for itself."""
-    with _lock_marker(path, alone=False) as may_use:
-        if not may_use:
-            raise LocalError(
-                f"The archive {clean(str(path))} is being moved, or something is being forgotten "
-                "there; run this again when that has ended."
-            )
-        yield
+def _hold(path: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Others can tell that the archive is in use; whether it is this run's alone.
+
+    LocalError where another keeps it for itself for long.
+    """
+    with _locked_marker(path) as take:
+        if alone and take(True):
+            yield True
+            return
+        deadline = time.monotonic() + ALONE_S
+        while not take(False):
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"The archive {clean(str(path))} is being moved, or something is being "
+                    "forgotten there; run this again when that has ended."
+                )
+            time.sleep(0.05)
+        yield False
 
 
 @contextmanager
-def _lock_marker(path: Path, *, alone: bool) -> Iterator[bool]:
-    """Has `archive.json` locked for one run or for many, where the system can do that."""
+def _locked_marker(path: Path) -> Iterator[Callable[[bool], bool]]:
+    """Gives what locks `archive.json`, for this run alone or beside others; True where it is."""
     try:
         import fcntl
     except ImportError:  # pragma: no cover - Windows moves nothing that is open anyway
-        yield True
+        yield lambda alone: True
         return
     with local_errors(path / MARKER, "read"):
         handle = os.open(path / MARKER, os.O_RDONLY)
+
+    def take(alone: bool) -> bool:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN)  # it has no such thing
+        return True
+
     try:
-        yield _flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        yield take
     finally:
         os.close(handle)
-
-
-def _flock(handle: int, kind: int) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, kind)
-    except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN)  # else it has no such thing
-    return True
 
 
 class _UnwritableError(Exception):

@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -292,7 +293,7 @@ def test_an_archive_that_became_read_only_is_done_without(
     monkeypatch.setattr(
         os,
         "access",
-        lambda path, mode: mode == os.F_OK or (Path(path) != tmp_path and really(path, mode)),
+        lambda path, mode: really(path, mode) and (mode == os.F_OK or path != tmp_path),
     )
     with open_archive(ACME, tmp_path, say=told.append) as archive:
         assert archive.is_temporary
@@ -333,23 +334,46 @@ def test_only_what_is_there_is_opened_as_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
     with open_archive(ACME, tmp_path / "a"):
         pass
-    with open_existing(tmp_path / "a") as (archive, marker):
-        assert (archive.id, marker.owner) == (marker.id, ACME)
+    with open_existing(tmp_path / "a") as opened:
+        assert (opened.archive.id, opened.marker.owner) == (opened.marker.id, ACME)
 
 
-def test_one_run_can_have_an_archive_for_itself(tmp_path: Path) -> None:
+def test_one_run_can_have_an_archive_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While any other has it open it cannot; while it does, none is let in."""
+    monkeypatch.setattr(home, "ALONE_S", 0.1)
     with open_archive(ACME, tmp_path):
         with open_archive(ACME, tmp_path), hold_alone(tmp_path) as is_alone:
             assert not is_alone
-        with hold_alone(tmp_path) as is_alone:
-            assert not is_alone
+        with open_existing(tmp_path, alone=True) as opened:
+            assert not opened.is_alone
     with hold_alone(tmp_path) as is_alone:
         assert is_alone
         with pytest.raises(LocalError, match="being moved"), open_archive(ACME, tmp_path):
             pass
+    with open_existing(tmp_path, alone=True) as opened:
+        assert opened.is_alone
+        with pytest.raises(LocalError, match="forgotten"), open_archive(ACME, tmp_path):
+            pass
     with open_archive(ACME, tmp_path):
         pass
+
+
+def test_who_comes_meanwhile_waits_for_the_one_that_is_alone(tmp_path: Path) -> None:
+    with open_archive(ACME, tmp_path):
+        pass
+
+    def come() -> str:
+        with open_archive(ACME, tmp_path) as archive:
+            return archive.id
+
+    with ThreadPoolExecutor(1) as pool:
+        with open_existing(tmp_path, alone=True) as opened:
+            coming = pool.submit(come)
+            time.sleep(0.2)
+            assert not coming.done()
+        assert coming.result(10) == opened.marker.id
 
 
 MOUNTS = """\
