@@ -96,6 +96,19 @@ class Rows:
             *(pick(one) for one in (self.actual, self.integers, self.codes, self.starts)),
         )
 
+    def cut(self, start: int, stop: int) -> Rows:
+        """The rows from one place up to another, apart from the others in memory."""
+        found = self.pick(slice(start, stop))
+        if start == 0 and stop == len(self):
+            return found
+        found.times = found.times.copy()
+        for name, column in found.numbers.items():
+            found.numbers[name] = None if column is None else column.copy()
+        for name in ("actual", "integers", "codes", "starts"):
+            column = getattr(found, name)
+            setattr(found, name, None if column is None else column.copy())
+        return found
+
 
 def join(parts: Sequence[Rows]) -> Rows:
     """All rows, one part after the other."""
@@ -220,18 +233,18 @@ _DECODERS: Mapping[int, Callable[[memoryview, int], _Column]] = {
 
 
 def lay_over(layers: Sequence[Rows], *, is_instants: bool) -> Rows:
-    """All rows by series and time, each once; of two the later layer's.
+    """All rows by series and time, each once; of two the later layer's. Each is in order in itself.
 
     What is no number there does not replace one. Of readings all rows of an instant are the later
     layer's: it knows how many there are.
     """
     rows = join(layers)
+    if all(map(_is_before, layers, layers[1:])):
+        return rows
     codes = rows.codes
     assert codes is not None
     if is_instants:
         numbers = np.repeat(np.arange(len(layers)), [len(layer) for layer in layers])
-    if _is_ascending(codes, rows.times):
-        return rows
     order = _sort(codes, rows.times)
     codes, times = codes[order], rows.times[order]
     is_first = np.empty(len(order), np.bool_)
@@ -245,6 +258,13 @@ def lay_over(layers: Sequence[Rows], *, is_instants: bool) -> Rows:
         uppermost = np.repeat(numbers[order[lasts]], lasts - firsts + 1)
         return rows.pick(order[numbers[order] == uppermost])
     return _fill(rows, order, firsts, lasts)
+
+
+def _is_before(one: Rows, other: Rows) -> bool:
+    """True where all rows of one come before those of another; each is in order in itself."""
+    assert one.codes is not None
+    assert other.codes is not None
+    return bool((one.codes[-1], one.times[-1]) < (other.codes[0], other.times[0]))
 
 
 def _is_ascending(codes: Ints, times: Ints) -> bool:

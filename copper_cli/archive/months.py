@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
@@ -59,6 +60,7 @@ def month_of(instant_s: float) -> str:
     return f"{datetime.fromtimestamp(instant_s, UTC):%Y-%m}"
 
 
+@lru_cache(maxsize=1024)
 def month_span(name: str) -> tuple[int, int]:
     """The first instant of a month, and that of the next."""
     year, month = int(name[:4]), int(name[5:7])

@@ -344,7 +344,7 @@ class _Publisher:
             answer.left.update(months_of_ends(answer.first_s, answer.last_s, granularity))
             for name in answer.left:
                 months.setdefault(name, []).append(answer)
-        for group in _group(months):
+        for group in list(_group(months)):
             found = self._load_group(group, months) if len(group) > 1 else None
             for name in group:
                 if self._is_stopped():
@@ -377,17 +377,19 @@ class _Publisher:
                     "SELECT id, body, rows FROM answers WHERE id IN"
                     " (SELECT value FROM json_each(?))",
                     (json.dumps(list(some)),),
-                ).fetchall()
-            if len(found) != len(some):
+                )
+                count = 0
+                for number, body, rows in found:
+                    count += 1
+                    answer = some[number]
+                    if rows != answer.rows:
+                        raise _ChangedError
+                    try:
+                        yield answer, decode(body, shape_of(answer.key.kind))
+                    except BodyError:
+                        self._give_up(answer)
+            if count != len(some):
                 raise _ChangedError
-            for number, body, count in found:
-                answer = some[number]
-                if count != answer.rows:
-                    raise _ChangedError
-                try:
-                    yield answer, decode(body, shape_of(answer.key.kind))
-                except BodyError:
-                    self._give_up(answer)
 
     def _give_up(self, answer: _Answer) -> None:
         if answer.rows:
@@ -695,7 +697,7 @@ def _split(answer: _Answer, rows: Rows, names: Sequence[str]) -> Iterator[tuple[
         bounds = [at_s * unit + (shift or 0) for at_s in month_span(name)]
         first, last = places.searchsorted(bounds)
         if first < last:
-            yield name, rows.pick(slice(int(first), int(last)))
+            yield name, rows.cut(int(first), int(last))
 
 
 def _finish(
@@ -1051,10 +1053,8 @@ class Published:
                 on += " AND grid = its_grid" if granularity else ""
                 source, code = f"read_parquet([{files}]) JOIN wanted ON {on}", "code, "
             order = "seq, " if kind == "readings" else ""
-            found = duck.execute(
-                f"SELECT {order}{code}{columns} FROM {source} WHERE {where}",
-                bounds,  # noqa: S608
-            ).fetchnumpy()
+            query = f"SELECT {order}{code}{columns} FROM {source} WHERE {where}"  # noqa: S608
+            found = duck.execute(query, bounds).fetchnumpy()
         rows = rows_from(found, shape, kind, granularity)
         rows.codes = found["code"] if code else np.zeros(len(rows), np.int64)
         return put_in_order(rows, found.get("seq"))
