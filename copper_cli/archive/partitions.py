@@ -1,4 +1,4 @@
-"""Months as Parquet: rows are published there from the landing, and read back.
+"""Rows leave the landing for their months, which are Parquet.
 
 A file is replaced whole: it is on the disk under a temporary name before it takes its own, and
 only then does the landing let go of what is in it. Whoever reads the folder in between sees the
@@ -11,11 +11,9 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,145 +21,58 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from copper_cli.archive.columns import BodyError
 from copper_cli.archive.home import WRITER_LOCK
-from copper_cli.archive.keys import US, Instants, Number, SeriesKey
+from copper_cli.archive.keys import US, SeriesKey
 from copper_cli.archive.months import (
     FOLDERS,
     TEMPORARY,
     Month,
     find_files,
-    kind_folder,
-    list_months,
     month_span,
     months_of_ends,
 )
+from copper_cli.archive.parquet import (
+    FORMAT,
+    About,
+    connect,
+    count_series,
+    duck_errors,
+    exact,
+    id_column,
+    quote,
+    read_rows,
+    time_column,
+    write_rows,
+)
+from copper_cli.archive.published import Published
 from copper_cli.archive.schema import FILE_NAME, Database
-from copper_cli.buckets import DAY_S, bucket_s
 from copper_cli.errors import LocalError
 from copper_cli.files.opening import digest_file
 from copper_cli.files.reasons import local_errors
 from copper_cli.files.whole import sync_folder
-from copper_cli.records import Series
 from copper_cli.text import clean
 
 if TYPE_CHECKING:
     import duckdb
 
     from copper_cli.archive import Archive
-    from copper_cli.archive.arrays import Rows, Shape
+    from copper_cli.archive.arrays import Rows
 
 BATCH_ROWS = 2_000_000
 """Rows of one month that are held as arrays at a time: some 100 MB."""
 GROUP_ROWS = 4_000_000
 """Rows that wait for several months and are held together, so that no answer is read twice."""
-CHUNK_ROWS = 1_000_000
-"""Rows that are read ahead for series that are asked for one after the other."""
+__all__ = ["Publication", "Published", "compact", "publish", "rewrite_without", "writer_lock"]
 
 LOCK_WAIT_S = 60.0
 """How long the lock of who writes months is waited for, where it is."""
 
-_MEMORY = "512MB"
-_MOST_THREADS = 4
-_FORMAT = "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, USE_TMP_FILE false)"
-_READ_TRIES = 20
 _MERGE_TRIES = 5
 _INTENT = "publishing "
 """Begins the name of a note: the digest of a month that may have taken its name already."""
-
-
-# DuckDB
-
-
-def connect(folder: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that does not take the machine; what it cannot hold goes to a folder."""
-    import duckdb
-
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": str(threads),
-        "memory_limit": _MEMORY,
-        "preserve_insertion_order": "true",
-        "autoinstall_known_extensions": "false",
-        "temp_directory": "" if folder is None else str(folder),
-    }
-    return duckdb.connect(":memory:", config=config)
-
-
-@contextmanager
-def duck_errors(path: Path, verb: str = "written") -> Iterator[None]:
-    """Turns what DuckDB raises into a LocalError of one line that names a path."""
-    import duckdb
-
-    try:
-        with local_errors(path, verb):
-            yield
-    except duckdb.Error as error:
-        said = str(error).strip().partition("\n")[0]
-        is_full = re.search("no space left|disk is full|max_temp_directory_size", str(error), re.I)
-        reason = "the disk is full" if is_full else clean(said)
-        raise LocalError(f"{clean(str(path))} cannot be {verb}: {reason}.") from error
-
-
-def quote(path: Path | str) -> str:
-    """A path as text of SQL. As a pattern it stands for itself alone."""
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def exact(path: Path) -> str:
-    """A path for `read_parquet`, where signs of patterns stand for themselves."""
-    return quote(re.sub(r"([*?\[])", r"[\1]", str(path)))
-
-
-def id_column(kind: str) -> str:
-    """What names the series of a row."""
-    return "gateway_id" if kind == "grid" else "meter_id"
-
-
-def time_column(kind: str) -> str:
-    """The instant of a row."""
-    return "time" if kind in ("readings", "grid") else '"end"'
-
-
-def select_numbers(shape: Shape, granularity: str, kind: str) -> str:
-    """What is read of a row, each column under the name that `rows_from` knows."""
-    found = [f"epoch_us({time_column(kind)}) AS t"]
-    if kind not in ("readings", "grid"):
-        found.append("epoch_us(start) AS s")
-    for name in shape.names:
-        if name == "actual":
-            found.append(f"coalesce(actual, {_NO_INTEGER}) AS actual")
-            name = "actual_float"  # noqa: PLW2901
-        found.append(f"coalesce({name}, 'NaN'::DOUBLE) AS {name}")
-    return ", ".join([*found, "integers"])
-
-
-_NO_INTEGER = "(-9223372036854775807 - 1)"
-
-
-def rows_from(found: Mapping[str, Any], shape: Shape, kind: str, granularity: str) -> Rows:
-    """Rows from what DuckDB read."""
-    import numpy as np
-
-    from copper_cli.archive.arrays import NO_INTEGER, Rows, fixed_step
-
-    unit = 1 if kind in ("readings", "grid") else US
-    numbers = {name: found["actual_float" if name == "actual" else name] for name in shape.names}
-    rows = Rows(found["t"] if unit == 1 else found["t"] // unit, numbers)
-    if "actual" in shape.names:
-        rows.actual = found["actual"]
-        if np.isnan(numbers["actual"]).all():
-            numbers["actual"] = None
-            rows.actual = None if (rows.actual == NO_INTEGER).all() else rows.actual
-    rows.integers = found["integers"] if found["integers"].any() else None
-    if granularity and fixed_step(granularity) is None:
-        rows.starts = found["s"] // unit
-    return rows
-
-
-# Publishing
 
 
 @dataclass(slots=True)
@@ -313,7 +224,7 @@ class _Publisher:
             if self._is_stopped():
                 return
 
-    def _kinds(self) -> list[tuple[str, str]]:
+    def _kinds(self) -> list[About]:
         with self._db.reading() as db:
             return db.execute(
                 "SELECT DISTINCT kind, granularity FROM series WHERE id IN"
@@ -459,24 +370,8 @@ class _Publisher:
             waiting = dict(self._load_month(month, answers))
             if not waiting:
                 return 0
-        total = 0
-        for batch in batches:
-            rows = self._merge(month, batch, waiting)
-            total += len(rows)
-            _register(duck, month, batch, rows)
-            if len(batches) == 1:
-                duck.execute(
-                    f"COPY ({_select(month, rows, batch)}) TO {quote(temporary)} {_FORMAT}"
-                )
-            elif batch is batches[0]:
-                duck.execute(f"CREATE TABLE stage AS {_select(month, rows, batch)}")
-            else:
-                duck.execute(f"INSERT INTO stage {_select(month, rows, batch)}")
-            duck.unregister("batch")
-        if len(batches) > 1:
-            duck.execute(f"COPY stage TO {quote(temporary)} {_FORMAT}")
-            duck.execute("DROP TABLE stage")
-        return total
+        merged = ((batch.keys, self._merge(month, batch, waiting)) for batch in batches)
+        return write_rows(duck, temporary, month, merged, are_many=len(batches) > 1)
 
     def _load_month(self, month: Month, answers: Sequence[_Answer]) -> Iterator[tuple[int, Rows]]:
         for answer, rows in self._load([one for one in answers if month.name in one.left]):
@@ -495,7 +390,8 @@ class _Publisher:
         layers = []
         codes = {key: code for code, key in enumerate(batch.keys)}
         if sum(batch.counts):
-            rows = read_batch(self._connect(), month, month.file(self._path), batch)
+            subjects = batch.keys[0][0], batch.keys[-1][0]
+            rows = read_rows(self._connect(), month.file(self._path), month, subjects)
             rows.codes = np.repeat(np.arange(len(batch.counts)), batch.counts)
             layers.append(rows)
         for answer in batch.answers:
@@ -542,7 +438,7 @@ class _Publisher:
                         # S608: names of columns and of our own files
                         f"COPY (SELECT * FROM read_parquet({exact(file)}, hive_partitioning=false)"  # noqa: S608
                         f" WHERE NOT list_contains(?, {column}) ORDER BY {', '.join(order)})"
-                        f" TO {quote(temporary)} {_FORMAT}",
+                        f" TO {quote(temporary)} {FORMAT}",
                         [list(subjects)],
                     )
                     about = *self._settle(temporary), sum(counts.values()) - gone_here
@@ -626,7 +522,7 @@ _NEVER = "never"
 class _Batch:
     """Series whose rows of a month are put together at a time, in the order of the file."""
 
-    keys: Sequence[tuple[str, str]]
+    keys: Sequence[About]
     """Subject and grid of each."""
     counts: Sequence[int]
     """Rows of each in the file."""
@@ -634,7 +530,7 @@ class _Batch:
     """What waits for them."""
 
 
-def _about(key: SeriesKey) -> tuple[str, str]:
+def _about(key: SeriesKey) -> About:
     return key.subject, key.grid
 
 
@@ -653,13 +549,13 @@ def _group(months: Mapping[str, Sequence[_Answer]]) -> Iterator[list[str]]:
         yield group
 
 
-def _batch(counts: Mapping[tuple[str, str], int], answers: Sequence[_Answer]) -> list[_Batch]:
+def _batch(counts: Mapping[About, int], answers: Sequence[_Answer]) -> list[_Batch]:
     """Series in order, no more at a time than fit into memory; all of a meter together."""
-    waiting: dict[tuple[str, str], list[_Answer]] = {}
+    waiting: dict[About, list[_Answer]] = {}
     for answer in answers:
         if answer.rows:
             waiting.setdefault(_about(answer.key), []).append(answer)
-    batches: list[list[tuple[str, str]]] = [[]]
+    batches: list[list[About]] = [[]]
     held = 0.0
     for _, group in groupby(sorted(counts.keys() | waiting.keys()), lambda about: about[0]):
         keys = list(group)
@@ -747,334 +643,6 @@ def noted_digests(db: sqlite3.Connection, month: Month) -> list[str]:
     ).fetchall()
     found += db.execute("SELECT value FROM notes WHERE name = ?", (_INTENT + str(month),))
     return [digest for (digest,) in found]
-
-
-def count_series(
-    duck: duckdb.DuckDBPyConnection, file: Path, kind: str
-) -> dict[tuple[str, str], int]:
-    """How many rows of each series a file has: by subject and grid, in the order of the file."""
-    grid = "''" if kind in ("readings", "grid") else "grid"
-    found = duck.execute(
-        f"SELECT {id_column(kind)}, {grid}, count(*) FROM read_parquet({exact(file)}) GROUP BY ALL"  # noqa: S608
-    ).fetchall()
-    return {(subject, grid): count for subject, grid, count in sorted(found)}
-
-
-def read_batch(duck: duckdb.DuckDBPyConnection, month: Month, file: Path, batch: _Batch) -> Rows:
-    """The rows of some series of a file, in its order."""
-    from copper_cli.archive.arrays import shape_of
-
-    shape = shape_of(month.kind)
-    columns = select_numbers(shape, month.granularity, month.kind)
-    found = duck.execute(
-        f"SELECT {columns} FROM read_parquet({exact(file)})"  # noqa: S608
-        f" WHERE {id_column(month.kind)} BETWEEN ? AND ?",
-        [batch.keys[0][0], batch.keys[-1][0]],
-    ).fetchnumpy()
-    return rows_from(found, shape, month.kind, month.granularity)
-
-
-def _register(duck: duckdb.DuckDBPyConnection, month: Month, batch: _Batch, rows: Rows) -> None:
-    """Let DuckDB see rows under the name `batch`."""
-    import numpy as np
-
-    from copper_cli.archive.arrays import count_within
-
-    def names(which: int) -> Any:
-        texts = np.empty(len(batch.keys), object)
-        texts[:] = [key[which] for key in batch.keys]
-        return texts[rows.codes]
-
-    found: dict[str, Any] = {"id": names(0), "t": rows.times}
-    for name, column in rows.numbers.items():
-        if column is not None:
-            found["actual_float" if name == "actual" else name] = column
-    for name in ("actual", "integers", "starts"):
-        column = getattr(rows, name)
-        if column is not None:
-            found[name] = column
-    if month.granularity and len({grid for _, grid in batch.keys}) > 1:
-        found["grid"] = names(1)
-    if month.kind == "readings":
-        found["seq"] = count_within(rows)
-    duck.register("batch", found)
-
-
-def _select(month: Month, rows: Rows, batch: _Batch) -> str:
-    """The rows of `batch` as a file has them. It keeps their order: no join, no filter."""
-    from copper_cli.archive.arrays import fixed_step, shape_of
-
-    shape = shape_of(month.kind)
-
-    def number(name: str) -> str:
-        return "NULL::DOUBLE" if rows.numbers[name] is None else name
-
-    def actual() -> list[str]:
-        whole = "NULL::BIGINT" if rows.actual is None else f"nullif(actual, {_NO_INTEGER})"
-        part = "NULL::DOUBLE" if rows.numbers["actual"] is None else "actual_float"
-        return [f"{whole} AS actual", f"{part} AS actual_float"]
-
-    integers = "0::UTINYINT" if rows.integers is None else "integers"
-    found = [f"id AS {id_column(month.kind)}"]
-    if month.granularity:
-        start = "starts" if rows.starts is not None else f"t - {fixed_step(month.granularity)}"
-        found += [f"make_timestamptz(({start}) * {US}) AS start"]
-        found += [f'make_timestamptz(t * {US}) AS "end"']
-        found += [f"{number(name)} AS {name}" for name in shape.names if name != "actual"]
-        grids = {grid for _, grid in batch.keys}
-        grid = quote(grids.pop()) if len(grids) == 1 else "grid"
-        found += [*actual(), f"{integers} AS integers", f"{grid} AS grid"]
-        return f"SELECT {', '.join(found)} FROM batch"  # noqa: S608 - names of columns
-    found += ["make_timestamptz(t) AS time"]
-    for name in shape.names:
-        found += actual() if name == "actual" else [f"{number(name)} AS {name}"]
-    found += [f"{integers} AS integers"]
-    if month.kind == "readings":
-        found += ["seq::USMALLINT AS seq"]
-    return f"SELECT {', '.join(found)} FROM batch"  # noqa: S608
-
-
-# Reading
-
-
-_Signature = tuple[tuple[str, int, int, int], ...]
-"""Which files there are, and what tells one from another that takes its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """What was read ahead."""
-
-    first: int
-    last: int
-    """Between which times."""
-    signature: _Signature
-    """Of which files."""
-    places: Mapping[SeriesKey, tuple[int, int]]
-    """Where the rows of each series begin and end."""
-    rows: Rows
-
-
-class Published:
-    """The published rows of an archive. Threads may share it."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._path = archive.path
-        self._lock = threading.RLock()
-        self._duck: duckdb.DuckDBPyConnection | None = None
-        self._expected: Sequence[SeriesKey] = ()
-        self._places: Mapping[SeriesKey, int] = {}
-        self._ahead: _Ahead | None = None
-        self._rows_each = 0.0
-
-    def expect(self, keys: Sequence[SeriesKey]) -> None:
-        """The rows of these will be asked for, in this order.
-
-        Many are then read at a time: quickest where they are in the order of their ids.
-        """
-        with self._lock:
-            self._expected = tuple(keys)
-            self._places = {key: place for place, key in enumerate(self._expected)}
-            self._ahead = None
-            self._rows_each = 0.0
-
-    def rows(self, key: SeriesKey, start_s: int, end_s: int) -> Iterator[Series]:
-        """Interval rows from one instant to another, both included, in ascending pieces."""
-        for times, (energy, power, value, actual) in self._pieces(key, start_s, end_s):
-            yield Series(times, energy, power, value, actual, None)
-
-    def instants(self, key: SeriesKey, start_s: int, end_s: int) -> Iterator[Instants]:
-        """Readings from one instant up to, not including, another, in ascending pieces."""
-        for times, numbers in self._pieces(key, start_s * US, end_s * US - 1):
-            yield Instants(times, *numbers)
-
-    def close(self) -> None:
-        """Give all files back."""
-        with self._lock:
-            self._ahead = None
-            if self._duck is not None:
-                self._duck.close()
-                self._duck = None
-
-    def _pieces(
-        self, key: SeriesKey, first: int, last: int
-    ) -> Iterator[tuple[list[int], tuple[list[Number], ...]]]:
-        from copper_cli.archive.arrays import plain_columns, shape_of
-
-        shape = shape_of(key.kind)
-        for rows in self._find(key, first, last):
-            for start in range(0, len(rows), PIECE_ROWS):
-                piece = rows.pick(slice(start, start + PIECE_ROWS))
-                yield piece.times.tolist(), plain_columns(piece, shape)
-
-    def _find(self, key: SeriesKey, first: int, last: int) -> Iterator[Rows]:
-        """The rows of a series between two times, both included, some months at a time."""
-        if key in self._places:
-            found = self._from_ahead(key, first, last)
-            if found is not None:
-                yield found
-                return
-        for names in self._chunks(key, first, last):
-            found = self._read([key], names, first, last)[1]
-            if len(found):
-                yield found
-
-    def _chunks(self, key: SeriesKey, first: int, last: int) -> list[list[str]]:
-        """The months to be looked at, as many at a time as fit into memory."""
-        names = self._months(key, first, last)
-        at_once = max(1, CHUNK_ROWS // _rows_a_month(key.granularity))
-        return [names[at : at + at_once] for at in range(0, len(names), at_once)]
-
-    def _months(self, key: SeriesKey, first: int, last: int) -> list[str]:
-        """The published months that may hold rows between two times."""
-        names = sorted(list_months(self._path, key.kind, key.granularity))
-        if not names:
-            return []
-        unit = 1 if key.granularity else US
-        low = max(first // unit, month_span(names[0])[0])
-        high = min(last // unit, month_span(names[-1])[1] + _LONGEST_S)
-        wanted = set(months_of_ends(low, high, key.granularity)) if low <= high else set()
-        return [name for name in names if name in wanted]
-
-    # Many series at a time
-
-    def _from_ahead(self, key: SeriesKey, first: int, last: int) -> Rows | None:
-        """What was read ahead of a series, read now where it was not; None where it is too much."""
-        with self._lock:
-            ahead = self._ahead
-            if ahead is None or not self._serves(ahead, key, first, last):
-                ahead = self._ahead = self._read_ahead(key, first, last)
-            if ahead is None:
-                return None
-        start, end = ahead.places.get(key, (0, 0))
-        times = ahead.rows.times[start:end]
-        low, high = times.searchsorted(first), times.searchsorted(last, "right")
-        return ahead.rows.pick(slice(start + int(low), start + int(high)))
-
-    def _serves(self, ahead: _Ahead, key: SeriesKey, first: int, last: int) -> bool:
-        if key not in ahead.places or first < ahead.first or last > ahead.last:
-            return False
-        names = self._months(key, ahead.first, ahead.last)
-        return self._signature(key, names) == ahead.signature
-
-    def _read_ahead(self, key: SeriesKey, first: int, last: int) -> _Ahead | None:
-        margin = _MARGIN_S * (1 if key.granularity else US)
-        first, last = first - margin, last + margin
-        names = self._months(key, first, last)
-        keys = self._next_keys(key, len(names))
-        if len(keys) < 2:
-            return None
-        signature, rows = self._read(keys, names, first, last)
-        self._rows_each = max(1.0, len(rows) / len(keys))
-        assert rows.codes is not None
-        bounds = rows.codes.searchsorted(range(len(keys) + 1)).tolist()
-        places = {one: (bounds[at], bounds[at + 1]) for at, one in enumerate(keys)}
-        return _Ahead(first, last, signature, places, rows)
-
-    def _next_keys(self, key: SeriesKey, months: int) -> list[SeriesKey]:
-        """The series that are asked for next, as many as fit into memory."""
-        each = self._rows_each or max(1, months) * _rows_a_month(key.granularity)
-        count = int(CHUNK_ROWS // each)
-        start = self._places[key]
-        found = self._expected[start : start + count]
-        alike = (one for one in found if _kind_of(one) == _kind_of(key))
-        return list(dict.fromkeys(alike))
-
-    # Files
-
-    def _signature(self, key: SeriesKey, names: Sequence[str]) -> _Signature:
-        found = []
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                one = Month(key.kind, key.granularity, name).file(self._path).stat()
-                found.append((name, one.st_ino, one.st_size, one.st_mtime_ns))
-        return tuple(found)
-
-    def _read(
-        self, keys: Sequence[SeriesKey], names: Sequence[str], first: int, last: int
-    ) -> tuple[_Signature, Rows]:
-        """The rows of series of one kind, by series and time, and of which files they are.
-
-        DuckDB opens a file more than once: where another took its name meanwhile it is read again.
-        """
-        folder = kind_folder(self._path, keys[0].kind, keys[0].granularity)
-        with local_errors(folder, "read"):
-            for left in reversed(range(_READ_TRIES)):
-                before = self._signature(keys[0], names)
-                try:
-                    with duck_errors(folder, "read"):
-                        rows = self._query(keys, [about[0] for about in before], first, last)
-                except LocalError:
-                    if self._signature(keys[0], names) == before or not left:
-                        raise
-                    continue
-                if self._signature(keys[0], names) == before:
-                    return before, rows
-        raise LocalError(
-            f"{clean(str(folder))} is being written all the time; run this again later."
-        )
-
-    def _query(
-        self, keys: Sequence[SeriesKey], names: Sequence[str], first: int, last: int
-    ) -> Rows:
-        import numpy as np
-
-        from copper_cli.archive.arrays import empty_rows, put_in_order, shape_of
-
-        kind, granularity = _kind_of(keys[0])
-        shape = shape_of(kind)
-        if not names:
-            return empty_rows(shape)
-        files = ", ".join(exact(Month(kind, granularity, name).file(self._path)) for name in names)
-        columns = select_numbers(shape, granularity, kind)
-        unit = US if granularity else 1
-        where = f"{time_column(kind)} BETWEEN make_timestamptz(?) AND make_timestamptz(?)"
-        bounds: list[Any] = [max(first * unit, -_FAR_US), min(last * unit, _FAR_US)]
-        subjects = [key.subject for key in keys]
-        with self._lock:
-            duck = self._duck = self._duck or connect()
-            if len(keys) == 1:
-                where += f" AND {id_column(kind)} = ?"
-                bounds.append(subjects[0])
-                if granularity:
-                    where += " AND grid = ?"
-                    bounds.append(keys[0].grid)
-                source, code = f"read_parquet([{files}])", ""
-            else:
-                where += f" AND {id_column(kind)} BETWEEN ? AND ?"
-                bounds += [min(subjects), max(subjects)]
-                wanted = {
-                    "subject": np.array(subjects, object),
-                    "its_grid": np.array([key.grid for key in keys], object),
-                    "code": np.arange(len(keys)),
-                }
-                duck.register("wanted", wanted)
-                on = f"{id_column(kind)} = subject"
-                on += " AND grid = its_grid" if granularity else ""
-                source, code = f"read_parquet([{files}]) JOIN wanted ON {on}", "code, "
-            order = "seq, " if kind == "readings" else ""
-            query = f"SELECT {order}{code}{columns} FROM {source} WHERE {where}"  # noqa: S608
-            found = duck.execute(query, bounds).fetchnumpy()
-        rows = rows_from(found, shape, kind, granularity)
-        rows.codes = found["code"] if code else np.zeros(len(rows), np.int64)
-        return put_in_order(rows, found.get("seq"))
-
-
-PIECE_ROWS = 50_000
-"""No piece has more."""
-_MARGIN_S = 2 * DAY_S
-"""Read ahead on both sides: the days of meters in other zones begin at other hours."""
-_LONGEST_S = 33 * DAY_S
-_FAR_US = 1 << 57
-
-
-def _kind_of(key: SeriesKey) -> tuple[str, str]:
-    return key.kind, key.granularity
-
-
-def _rows_a_month(granularity: str) -> int:
-    """How many rows of a series a month has at most; of readings a guess."""
-    return 31 * DAY_S // bucket_s(granularity) if granularity else 31 * 24 * 4
 
 
 # Months without some series
