@@ -225,10 +225,13 @@ def _opened(path: Path, marker: Marker, *, is_temporary: bool) -> Iterator[Archi
 @contextmanager
 def _connected(path: Path, marker: Marker, *, is_temporary: bool = False) -> Iterator[Archive]:
     from copper_cli.archive import Archive
+    from copper_cli.archive.lists import tell_forgotten
 
     with local_errors(path):
         make_private(path / LANDING)
-    archive = Archive(path, archive_id=marker.id, temporary=is_temporary)
+    is_local = find_network_type(path) is None
+    archive = Archive(path, archive_id=marker.id, temporary=is_temporary, wal=is_local)
+    archive.is_forgotten = tell_forgotten(archive, bytes.fromhex(marker.key))
     try:
         yield archive
     finally:

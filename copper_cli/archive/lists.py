@@ -107,16 +107,16 @@ class ListBook:
         for record in records:
             own_id = _subjects(kind, record)[0][1]
             body = _encode(body_of(record))
-            last_s, before, row = held.get(own_id, (seen_s - 1, None, 0))
+            last_s, before, first_s = held.get(own_id, (seen_s - 1, None, 0))
             if kind == "meter" and before is not None and before != body:
                 self._check_created(own_id, before, body)
             if last_s >= seen_s:
                 continue
             if before == body:
-                same.append((seen_s, row))
+                same.append((seen_s, kind, own_id, first_s))
             else:
                 new.append((kind, own_id, seen_s, seen_s, body))
-        db.executemany("UPDATE seen SET last_s = ? WHERE rowid = ?", same)
+        db.executemany("UPDATE seen SET last_s = ? WHERE list = ? AND id = ? AND first_s = ?", same)
         db.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", new)
         if is_whole:
             _note_whole(db, kind, seen_s)
@@ -156,10 +156,27 @@ def read_forgotten(db: sqlite3.Connection) -> set[str]:
     return {entry.rpartition(" ")[2] for (entry,) in db.execute("SELECT hash FROM forgotten")}
 
 
+def tell_forgotten(archive: Archive, key: bytes) -> Callable[[str], bool]:
+    """Gives what says whether a meter or gateway is forgotten, so that nothing of it is kept.
+
+    A run that was under way when it was forgotten may still be answered.
+    """
+
+    def is_forgotten(subject: str) -> bool:
+        with archive.reading() as db:
+            forgotten = read_forgotten(db)
+        return bool(forgotten) and any(
+            hash_id(key, (what, subject)) in forgotten for what in ("meter", "gateway")
+        )
+
+    return is_forgotten
+
+
 def read_latest(db: sqlite3.Connection, kind: str) -> dict[str, tuple[int, str | None, int]]:
-    """By id: when it was last seen in a list, how, and the number of that row."""
-    question = "SELECT id, max(last_s), body, rowid FROM seen WHERE list = ? GROUP BY id"
-    return {one: (last_s, body, row) for one, last_s, body, row in db.execute(question, (kind,))}
+    """By id: when it was last seen in a list, how, and since when it was so."""
+    question = "SELECT id, last_s, body, max(first_s) FROM seen WHERE list = ? GROUP BY id"
+    found = db.execute(question, (kind,))
+    return {one: (last_s, body, first_s) for one, last_s, body, first_s in found}
 
 
 def _note_whole(db: sqlite3.Connection, kind: str, seen_s: int) -> None:
@@ -172,7 +189,7 @@ def _note_whole(db: sqlite3.Connection, kind: str, seen_s: int) -> None:
 
 
 def _write_snapshot(db: sqlite3.Connection, records: Sequence[BulkReading], seen_s: int) -> None:
-    """The readings of which the one before says something else; most meters send one a day."""
+    """The readings that were not seen before; most meters send a few a day."""
     rows = []
     for record in records:
         time_s = record.time_utc.timestamp() if record.time_utc else None
@@ -181,8 +198,10 @@ def _write_snapshot(db: sqlite3.Connection, records: Sequence[BulkReading], seen
         rows.append((seen_s, record.meter_id, record.meter_type, record.value, time_s))
     db.executemany(
         "INSERT INTO snapshots (seen_s, meter_id, meter_type, value, time_s) "
-        "SELECT ?1, ?2, ?3, ?4, ?5 WHERE (SELECT seen_s >= ?1 OR (time_s IS ?5 AND value IS ?4) "
-        "FROM snapshots WHERE meter_id = ?2 ORDER BY seen_s DESC LIMIT 1) IS NOT 1",
+        "SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?5 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM snapshots "
+        "WHERE meter_id = ?2 AND time_s IS NULL AND value IS ?4) "
+        "ON CONFLICT (meter_id, time_s) DO UPDATE SET value = excluded.value, "
+        "seen_s = excluded.seen_s WHERE value IS NOT excluded.value AND seen_s < excluded.seen_s",
         rows,
     )
 
