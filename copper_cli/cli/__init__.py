@@ -37,6 +37,10 @@ _COMMANDS = {
     "report": ("report", "Monthly, health and partner reports."),
     "dump": ("dump", "Download a range as one folder a day, zipped."),
     "account": ("account", "Your own home: summary, raw dump, login, logout."),
+    "archive": (
+        "archive",
+        "What was fetched, kept on this machine: show, check, forget, move.",
+    ),
     "quota": ("quota", "Calls used and left, and when the next come free."),
     "cache": ("cache", "Answers kept on this machine: show or clear."),
     "sandbox": ("sandbox", "A local cloud of made-up or replayed data."),

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from copper_cli.config import Settings
 from copper_cli.errors import LocalError
 from copper_cli.files.names import short_digest
 from copper_cli.files.private import make_private, remove_database
+from copper_cli.files.reasons import local_errors
 
 if TYPE_CHECKING:
     import requests
@@ -105,6 +106,20 @@ def clear_cache(settings: Settings) -> bool:
         return remove_database(path)
     except OSError as error:
         raise LocalError(f"The cache {path} cannot be removed: {error.strerror}.") from None
+
+
+def forget_ids(folder: Path, ids: Sequence[str]) -> None:
+    """Removes what a cache folder holds of these: all answers, and spans that name one of them.
+
+    What was kept only saved calls. Raises LocalError.
+    """
+    with local_errors(folder, "emptied"):
+        for path in folder.glob("answers.*.sqlite"):
+            remove_database(path)
+        for path in folder.glob("spans.*json"):
+            text = path.read_text("utf-8", "replace")
+            if any(one in text for one in ids):
+                path.unlink()
 
 
 def lifetime_s(headers: Mapping[str, str], age: str | None, now_s: float) -> float | None:
