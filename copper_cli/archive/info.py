@@ -88,6 +88,10 @@ def read_info(archive: Archive, marker: Marker) -> ArchiveInfo:
         listed = db.execute(
             "SELECT list, count(DISTINCT id), max(last_s) FROM seen GROUP BY list ORDER BY list"
         ).fetchall()
+        snapshots = db.execute(
+            "SELECT 'bulk', count(DISTINCT meter_id), max(seen_s) FROM snapshots"
+        ).fetchone()
+        listed += [snapshots] if snapshots[1] else []
         forgotten = db.execute("SELECT count(*) FROM forgotten").fetchone()[0]
     return ArchiveInfo(
         archive.path,

@@ -96,6 +96,10 @@ def _local(instant_s: int | None) -> datetime | None:
     return datetime.fromtimestamp(instant_s, UTC).astimezone()
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _check_owner(path: Path, found: Owner, owner: Owner | None) -> None:
     if owner is not None and found != owner:
         raise UsageError(
@@ -121,7 +125,8 @@ def compact_archive(path: Path, owner: Owner | None) -> list[str]:
         after = read_info(opened.archive, opened.marker)
     return [
         *done.problems,
-        f"{before.waiting - after.waiting:,} rows published in {len(done.months)} months; "
+        f"{_count(before.waiting - after.waiting, 'row')} published in "
+        f"{_count(len(done.months), 'month')}; "
         f"{before.size_bytes:,} bytes before, {after.size_bytes:,} now.",
     ]
 
@@ -161,8 +166,8 @@ def forget_home(
         done = forget(opened.archive, leaving)
         forget_ids(cache_folder, leaving.ids)
     lines = [
-        f"{done.rows:,} rows are gone; {done.months} months were written anew. None of the "
-        f"{done.files} files of the archive names what was forgotten."
+        f"Gone: {_count(done.rows, 'row')}; written anew: {_count(done.months, 'month')}. None of "
+        f"the {done.files} files of the archive names what was forgotten."
     ]
     if not opened.is_alone:
         lines.append(
