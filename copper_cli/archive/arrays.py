@@ -6,23 +6,18 @@ Whoever needs it imports it within a function: numpy takes a tenth of a second.
 from __future__ import annotations
 
 import json
-import re
 import struct
 import zlib
-from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from copper_cli.archive.columns import IS_FLOAT, IS_INT, BodyError, Kind, Scanned, scan
 from copper_cli.archive.keys import Number
-from copper_cli.buckets import BUCKET_S, MONTH_S
+from copper_cli.archive.months import find_start
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -337,56 +332,11 @@ def count_within(rows: Rows) -> Ints:
 # Where buckets start
 
 
-def fixed_step(granularity: str) -> int | None:
-    """The seconds of a bucket, None where they follow the local day."""
-    step = BUCKET_S.get(granularity)
-    return step if step is not None and step <= BUCKET_S["hour"] else None
-
-
 def find_starts(granularity: str, grid: str, ends: Ints) -> Ints:
     """Where the buckets start that end then, of days, months and pairs of hours."""
     unique, places = np.unique(ends, return_inverse=True)
     starts = [find_start(granularity, grid, end_s) for end_s in unique.tolist()]
     return np.array(starts, np.int64)[places]
-
-
-@lru_cache(maxsize=1 << 16)
-def find_start(granularity: str, grid: str, end_s: int) -> int:
-    """Where the bucket starts that ends then: the last boundary before."""
-    found = _ZONE_GRID.fullmatch(grid)
-    try:
-        assert found is not None
-        zone = ZoneInfo(found["zone"])
-    except (AssertionError, OSError, ValueError):  # a grid that is no zone
-        return end_s - BUCKET_S.get(granularity, MONTH_S)
-    day = datetime.fromtimestamp(end_s - 1, zone).date()
-    midnight_s = _midnight(day, zone)
-    if midnight_s >= end_s:  # the clocks skip it
-        midnight_s = _midnight(day - timedelta(days=1), zone)
-    if granularity == "day":
-        return midnight_s
-    if granularity == "bihour":
-        step = BUCKET_S["bihour"]
-        return midnight_s + (end_s - 1 - midnight_s) // step * step
-    return _find_month_start(day, int(found["day"] or 1), zone, end_s)
-
-
-_ZONE_GRID = re.compile(r"(?P<zone>.+?)(?:/(?P<day>\d\d)(?:/\d{8}T\d{4})?)?")
-
-
-def _find_month_start(day: date, month_day: int, zone: ZoneInfo, end_s: int) -> int:
-    """Months begin on one day of each, or the last one where there is no such day."""
-    year, month = day.year, day.month
-    while True:
-        begins = date(year, month, min(month_day, monthrange(year, month)[1]))
-        start_s = _midnight(begins, zone)
-        if start_s < end_s:
-            return start_s
-        year, month = (year, month - 1) if month > 1 else (year - 1, 12)
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp())
 
 
 # Back to plain values

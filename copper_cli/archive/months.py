@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 
@@ -24,6 +26,8 @@ TEMPORARY = ".tmp"
 _MONTH = re.compile(r"month=(\d{4}-(?:0[1-9]|1[0-2]))")
 _GRANULARITY = re.compile(r"granularity=([a-z]+)")
 _LONGEST_MONTH_S = 31 * DAY_S
+_SEARCH_S = BUCKET_S["hour"]
+"""No bucket that follows the local day is shorter."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -124,3 +128,82 @@ def _list(folder: Path) -> list[str]:
         return [found.name for found in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+# Where buckets start
+
+
+def fixed_step(granularity: str) -> int | None:
+    """The seconds of a bucket, None where they follow the local day."""
+    step = BUCKET_S.get(granularity)
+    return step if step is not None and step <= BUCKET_S["hour"] else None
+
+
+@lru_cache(maxsize=1 << 16)
+def find_start(granularity: str, grid: str, end_s: int) -> int:
+    """Where the bucket starts that ends then: the last boundary before."""
+    found = _find_zone(grid)
+    if found is None:
+        return end_s - bucket_s(granularity)
+    zone, month_day = found
+    day = datetime.fromtimestamp(end_s - 1, zone).date()
+    midnight_s = _midnight(day, zone)
+    if midnight_s >= end_s:  # the clocks skip it
+        midnight_s = _midnight(day - timedelta(days=1), zone)
+    if granularity == "day":
+        return midnight_s
+    if granularity == "bihour":
+        step = BUCKET_S["bihour"]
+        return midnight_s + (end_s - 1 - midnight_s) // step * step
+    return _find_month_start(day, month_day, zone, end_s)
+
+
+_ZONE_GRID = re.compile(r"(?P<zone>.+?)(?:/(?P<day>\d\d)(?:/\d{8}T\d{4})?)?")
+
+
+def _find_month_start(day: date, month_day: int, zone: ZoneInfo, end_s: int) -> int:
+    """Months begin on one day of each, or the last one where there is no such day."""
+    year, month = day.year, day.month
+    while True:
+        begins = date(year, month, min(month_day, monthrange(year, month)[1]))
+        start_s = _midnight(begins, zone)
+        if start_s < end_s:
+            return start_s
+        year, month = (year, month - 1) if month > 1 else (year - 1, 12)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp())
+
+
+def find_boundary(granularity: str, grid: str, at_s: int) -> int:
+    """The first boundary of buckets that is not before an instant."""
+    step = fixed_step(granularity)
+    if step is not None:
+        return at_s + (int(grid or 0) - at_s) % step
+    if _find_zone(grid) is None:
+        return at_s
+    start_s = find_start(granularity, grid, at_s)
+    after_s = at_s
+    while find_start(granularity, grid, after_s + 1) == start_s:
+        after_s += _SEARCH_S
+    # The bucket that holds the instant ends between the last two places looked at.
+    return find_start(granularity, grid, after_s + 1)
+
+
+def month_bounds(kind: str, granularity: str, grid: str, name: str) -> tuple[int, int]:
+    """Between which ends, the first not included, the buckets lie that start in a month."""
+    start_s, end_s = month_span(name)
+    if not granularity:
+        return start_s, end_s
+    return find_boundary(granularity, grid, start_s), find_boundary(granularity, grid, end_s)
+
+
+@lru_cache(maxsize=1024)
+def _find_zone(grid: str) -> tuple[ZoneInfo, int] | None:
+    """The zone that a grid follows, and the day on which months begin."""
+    found = _ZONE_GRID.fullmatch(grid)
+    try:
+        return (ZoneInfo(found["zone"]), int(found["day"] or 1)) if found else None
+    except (OSError, ValueError):
+        return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from copper_cli.archive.keys import US
-from copper_cli.archive.months import Month
+from copper_cli.archive.months import Month, fixed_step, month_span
 from copper_cli.errors import LocalError
 from copper_cli.files.reasons import local_errors
 from copper_cli.text import clean
@@ -25,6 +25,37 @@ if TYPE_CHECKING:
 
 About = tuple[str, str]
 """Subject and grid of a series: files are in their order."""
+_INSTANT = "TIMESTAMP WITH TIME ZONE"
+_INTERVAL_COLUMNS = {
+    "meter_id": "VARCHAR",
+    "start": _INSTANT,
+    "end": _INSTANT,
+    "energy": "DOUBLE",
+    "power": "DOUBLE",
+    "value": "DOUBLE",
+    "actual": "BIGINT",
+    "actual_float": "DOUBLE",
+    "integers": "UTINYINT",
+    "grid": "VARCHAR",
+}
+_COLUMNS = {
+    "readings": {
+        "meter_id": "VARCHAR",
+        "time": _INSTANT,
+        "actual": "BIGINT",
+        "actual_float": "DOUBLE",
+        "value": "DOUBLE",
+        "integers": "UTINYINT",
+        "seq": "USMALLINT",
+    },
+    "grid": {
+        "gateway_id": "VARCHAR",
+        "time": _INSTANT,
+        "voltage": "DOUBLE",
+        "frequency": "DOUBLE",
+        "integers": "UTINYINT",
+    },
+}
 FORMAT = "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, USE_TMP_FILE false)"
 """How files are written. The other way round DuckDB would rename them itself, before they are on
 the disk."""
@@ -103,7 +134,7 @@ def rows_from(found: Mapping[str, Any], shape: Shape, kind: str, granularity: st
     """Rows from what DuckDB read."""
     import numpy as np
 
-    from copper_cli.archive.arrays import NO_INTEGER, Rows, fixed_step
+    from copper_cli.archive.arrays import NO_INTEGER, Rows
 
     unit = 1 if kind in ("readings", "grid") else US
     numbers = {name: found["actual_float" if name == "actual" else name] for name in shape.names}
@@ -208,7 +239,7 @@ def _register(
 
 def _select(month: Month, rows: Rows, keys: Sequence[About]) -> str:
     """The rows of `batch` as a file has them. It keeps their order: no join, no filter."""
-    from copper_cli.archive.arrays import fixed_step, shape_of
+    from copper_cli.archive.arrays import shape_of
 
     shape = shape_of(month.kind)
 
@@ -238,3 +269,65 @@ def _select(month: Month, rows: Rows, keys: Sequence[About]) -> str:
     if month.kind == "readings":
         found += ["seq::USMALLINT AS seq"]
     return f"SELECT {', '.join(found)} FROM batch"  # noqa: S608
+
+
+# Looking for faults
+
+
+def find_fault(duck: duckdb.DuckDBPyConnection, file: Path, month: Month, rows: int) -> str | None:
+    """Why a file cannot be what was written for a month, None where it can.
+
+    Every page of it is read.
+    """
+    import duckdb
+
+    try:
+        return _find_fault(
+            duck, f"read_parquet({exact(file)}, hive_partitioning=false)", month, rows
+        )
+    except duckdb.Error as error:
+        return f"it cannot be read: {clean(str(error).strip().partition(chr(10))[0])}"
+
+
+def _find_fault(
+    duck: duckdb.DuckDBPyConnection, source: str, month: Month, rows: int
+) -> str | None:
+    wanted = _COLUMNS.get(month.kind, _INTERVAL_COLUMNS)
+    found = {name: kind for name, kind, *_ in duck.execute(f"DESCRIBE FROM {source}").fetchall()}
+    if found != wanted:
+        names = ", ".join(sorted(clean(str(name)) for name in wanted.items() ^ found.items()))
+        return f"its columns are others ({names})"
+    keys = [
+        id_column(month.kind),
+        *(["grid"] if month.granularity else []),
+        time_column(month.kind),
+    ]
+    keys += ["seq"] if month.kind == "readings" else []
+    start = "start" if month.granularity else "time"
+    first_s, end_s = month_span(month.name)
+    counts = ", ".join(f'count("{name}")' for name in wanted)
+    # In the order of the file: whatever comes before a row of it must be less.
+    before = ", ".join(f"lag({key}) OVER () AS b{at}" for at, key in enumerate(keys))
+    falls = "false"
+    for at, key in reversed(list(enumerate(keys))):
+        falls = f"{key} < b{at} OR ({key} = b{at} AND ({falls if at < len(keys) - 1 else 'true'}))"
+    first, end = first_s * US, end_s * US
+    query = (
+        f"SELECT count(*), count(*) FILTER ({falls}), coalesce(min(epoch_us({start})), {first}),"  # noqa: S608
+        f" coalesce(max(epoch_us({start})), {first}), {counts}"
+        f" FROM (SELECT *, {before} FROM {source})"
+    )
+    count, wrong, low, high, *filled = duck.execute(query).fetchone() or ()
+    if count != rows >= 0:
+        return f"it has {count:,} rows, and {rows:,} were written"
+    must = [name not in _MAY_BE_NULL for name in wanted]
+    if any(one != count for one, is_needed in zip(filled, must, strict=True) if is_needed):
+        return "rows lack their meter or their time"
+    if wrong:
+        return f"{wrong:,} of its rows are out of order or there twice"
+    if low < first or high >= end:
+        return "it has rows of another month"
+    return None
+
+
+_MAY_BE_NULL = {"energy", "power", "value", "actual", "actual_float", "voltage", "frequency"}

@@ -31,6 +31,7 @@ from copper_cli.archive.months import (
     TEMPORARY,
     Month,
     find_files,
+    fixed_step,
     month_span,
     months_of_ends,
 )
@@ -471,13 +472,9 @@ class _Publisher:
                 temporary.replace(target)
                 if self._is_durable:
                     sync_folder(target.parent)
-            db.execute(
-                "INSERT OR REPLACE INTO months VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (month.kind, month.granularity, month.name, sha256, size, count, int(time.time())),
-            )
+            note_month(db, month, sha256, size, count)
             gone = _finish(month, answers, queues)
             db.executemany("DELETE FROM answers WHERE id = ?", ((one.id,) for one in gone))
-            db.execute("DELETE FROM notes WHERE name = ?", (_INTENT + str(month),))
         self.done.months.append(month)
         self.done.rows += count
         self.done.answers += len(gone)
@@ -580,7 +577,7 @@ def _batch(counts: Mapping[About, int], answers: Sequence[_Answer]) -> list[_Bat
 
 def _split(answer: _Answer, rows: Rows, names: Sequence[str]) -> Iterator[tuple[str, Rows]]:
     """What of an answer's rows lies in each of these months, where anything does."""
-    from copper_cli.archive.arrays import find_starts, fixed_step
+    from copper_cli.archive.arrays import find_starts
 
     key = answer.key
     step, unit = fixed_step(key.granularity), 1
@@ -633,6 +630,24 @@ def make_private_folders(archive: Path, folder: Path) -> None:
     for one in reversed(missing):
         one.mkdir(mode=0o700, exist_ok=True)
         sync_folder(one.parent)
+
+
+def note_month(db: sqlite3.Connection, month: Month, sha256: str, size: int, count: int) -> None:
+    """Remember what the file of a month is, within a transaction."""
+    db.execute(
+        "INSERT OR REPLACE INTO months VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (month.kind, month.granularity, month.name, sha256, size, count, int(time.time())),
+    )
+    db.execute("DELETE FROM notes WHERE name = ?", (_INTENT + str(month),))
+
+
+def drop_month(db: sqlite3.Connection, month: Month) -> None:
+    """Remember no file of a month."""
+    db.execute(
+        "DELETE FROM months WHERE kind = ? AND granularity = ? AND month = ?",
+        (month.kind, month.granularity, month.name),
+    )
+    db.execute("DELETE FROM notes WHERE name = ?", (_INTENT + str(month),))
 
 
 def noted_digests(db: sqlite3.Connection, month: Month) -> list[str]:
