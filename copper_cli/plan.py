@@ -22,6 +22,8 @@ MAX_ROWS = 100_000
 than a day of the fleet: it bounds the memory a job needs."""
 
 _DAY = timedelta(days=1)
+_YEARS = range(2000, 2038)
+"""Those of which a zone's offsets are looked at: of earlier ones there is no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,23 @@ class SeriesPlan:
     """First instant of the whole."""
     end_s: int
     """Last instant of the whole; its own row is wanted."""
+    grid: str = ""
+    """What names the places where its buckets end: two plans of one grid share their buckets."""
+    tail_s: int | None = None
+    """Where the last whole month ends, if a part of a month follows; None else."""
 
-    def grid(self) -> Grid:
+    def stretches(self) -> list[tuple[str, int, int]]:
+        """Name of the grid, first and last instant of the parts that it is made of; they meet.
+
+        A part of a month is a bucket of its own kind: no other range has it, unless it ends there.
+        """
+        if self.tail_s is None:
+            return [(self.grid, self.start_s, self.end_s)]
+        part = f"{self.grid}/{_utc(self.end_s):%Y%m%dT%H%M}"
+        found = [(self.grid, self.start_s, self.tail_s), (part, self.tail_s, self.end_s)]
+        return [one for one in found if one[1] < one[2]]
+
+    def buckets(self) -> Grid:
         """Where its buckets end."""
         edges = {self.start_s, *(int(window.end_utc.timestamp()) for window in self.windows)}
         odd = [cut.previous_s for cut in self.cuts]
@@ -111,7 +128,37 @@ def _plan_series(
             day += timedelta(days=step_days)
     spans = pairwise(sorted(edges))
     windows = tuple(Window(_utc(a), _utc(b)) for a, b in spans)
-    return SeriesPlan(windows, cuts, granularity, start_s, end_s)
+    grid = grid_name(zone, granularity, asked.day)
+    tail_s = _find_tail(asked, start, end, zone) if granularity == "month" else None
+    return SeriesPlan(windows, cuts, granularity, start_s, end_s, grid, tail_s)
+
+
+def _find_tail(asked: date, start: date, end: date, zone: ZoneInfo) -> int | None:
+    """Where the last whole month ends, if the range goes beyond it."""
+    last = [day for day in _month_starts(asked, end) if day > start or day == asked][-1:]
+    boundary = max(start, *last) if last else start
+    return int(local_midnight(boundary, zone).timestamp()) if boundary < end else None
+
+
+@lru_cache(maxsize=1024)
+def grid_name(zone: ZoneInfo, granularity: str, month_day: int = 1) -> str:
+    """What names the places where buckets end in a zone.
+
+    Hours and shorter ones lie alike in all zones whose offsets leave the same rest: that rest in
+    seconds names them. Longer ones follow the local day, and months the day that begins them.
+    """
+    if granularity == "month":
+        return f"{zone.key}/{month_day:02d}"
+    step = BUCKET_S[granularity]
+    rests = {_offset_s(zone, year, month) % step for year in _YEARS for month in (1, 4, 7, 10)}
+    if step > BUCKET_S["hour"] or len(rests) > 1:
+        return zone.key
+    return str(-rests.pop() % step)
+
+
+def _offset_s(zone: ZoneInfo, year: int, month: int) -> int:
+    offset = datetime(year, month, 1, tzinfo=zone).utcoffset()
+    return int(offset.total_seconds()) if offset else 0
 
 
 def _clock_cuts(

@@ -7,14 +7,14 @@ fields come from public clients of the API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-_FIRST_S, _LAST_S = -(1 << 62), 1 << 62
-
 SeriesKind = Literal["usage", "baseline-series", "average-series"]
+SumSource = Literal["cloud", "cloud, added up", "rows"]
+"""Where a sum is from: the cloud's own for exactly the span, its own for parts of it, the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,50 +243,6 @@ class Series:
     """The cloud's own sum over the window asked for; None where it gave none."""
     meter_type: str | None = None
     """As the answer says; None in baseline and average answers."""
-
-    def pieces(self) -> Iterator[Series]:
-        """Itself: it is held whole."""
-        yield self
-
-
-@dataclass(frozen=True, slots=True)
-class LongSeries:
-    """A series of too many rows to be held at once: read in pieces, as often as need be."""
-
-    read: Callable[[int, int], Iterator[Series]]
-    """The rows between two instants, both included, in ascending pieces without sums."""
-    sum_energy: float | None
-    """As in Series."""
-    meter_type: str | None = None
-    """As in Series."""
-
-    def pieces(self) -> Iterator[Series]:
-        """All rows, in ascending pieces without sums."""
-        return self.read(_FIRST_S, _LAST_S)
-
-
-AnySeries = Series | LongSeries
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The answer to one call for a part of a series, wherever it lies."""
-
-    start_s: int
-    """From when it was asked for."""
-    end_s: int
-    """Until when."""
-    rows: int
-    """How many it has."""
-    sum_energy: float | None
-    """As in Series."""
-    meter_type: str | None
-    """As in Series."""
-    is_filled: bool
-    """A row after its first holds an amount."""
-    load: Callable[[], Series]
-    """Brings the rows."""
-
 
 @dataclass(frozen=True, slots=True)
 class Instant:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import fsum
@@ -11,14 +11,14 @@ from math import fsum
 from copper_cli.buckets import BUCKET_S, MEAN_MONTH_S
 from copper_cli.filling import FINAL_S, Gap, GapFinder
 from copper_cli.plan import Cut, SeriesPlan
-from copper_cli.records import AnySeries, Kept, LongSeries, Series, Window
+from copper_cli.records import Series, Window
 
 EMPTY = Series((), (), (), (), (), None)
 _REGISTER_STEP = 0.02
 """Two registers of two decimals differ from a finer amount by at most this."""
 _PLACES = 4
 """Decimals of the cloud's own amounts."""
-_SUM_PLACES = 9
+SUM_PLACES = 9
 """Beyond these lie only the traces of adding binary fractions."""
 
 
@@ -105,36 +105,6 @@ def merge_series(answers: Sequence[Series]) -> Series:
     return rows.series(total, _first_type(answers))
 
 
-def stitch_series(parts: Sequence[Kept], start_s: int, end_s: int) -> LongSeries:
-    """One series of parts that meet, ascending, without holding more than one part at once.
-
-    Of a row that two parts hold the first that is known stays. Rows outside a part's own span
-    or the whole's are left out; the sum is that of merge_series.
-    """
-    held: list[tuple[Kept, Series]] = []
-
-    def load(part: Kept) -> Series:
-        if not held or held[0][0] is not part:  # the days of a dump are read one by one
-            held[:] = [(part, part.load())]
-        return held[0][1]
-
-    def read(first_s: int, last_s: int) -> Iterator[Series]:
-        seam = EMPTY
-        for part in parts:
-            if part.end_s < first_s or part.start_s > last_s:
-                continue
-            low, high = max(first_s, start_s, part.start_s), min(last_s, end_s, part.end_s)
-            rows = merge_series([seam, clip_series(load(part), low, high)])
-            seam = _slice(rows, -1, None)  # the next part may know more of it
-            if len(rows.times_s) > 1:
-                yield _slice(rows, 0, -1)
-        if seam.times_s:
-            yield seam
-
-    total = _add_sums([(part.sum_energy, part.is_filled) for part in parts])
-    return LongSeries(read, total, _first_type(parts))
-
-
 def is_plain(plan: SeriesPlan) -> bool:
     """True where the answers to a plan's windows need nothing but to be put in a row."""
     return not plan.cuts and plan.granularity != "month"
@@ -169,11 +139,8 @@ def join_windows(plan: SeriesPlan, answers: Sequence[Series], beyond: Series = E
     return rows.series(merged.sum_energy, merged.meter_type)
 
 
-def clip_series(series: AnySeries, start_s: int, end_s: int) -> Series:
+def clip_series(series: Series, start_s: int, end_s: int) -> Series:
     """The rows from `start_s` to `end_s`, both included; the sum stays the cloud's."""
-    if isinstance(series, LongSeries):
-        rows = merge_series([EMPTY, *series.read(start_s, end_s)])
-        return replace(rows, sum_energy=series.sum_energy, meter_type=series.meter_type)
     first, last = bisect_left(series.times_s, start_s), bisect_right(series.times_s, end_s)
     if first == 0 and last == len(series.times_s):
         return series
@@ -243,17 +210,23 @@ class Survey:
 
 
 def survey_series(
-    series: AnySeries, plan: SeriesPlan, created_utc_s: float | None = None
+    pieces: Iterable[Series],
+    plan: SeriesPlan,
+    created_utc_s: float | None = None,
+    sum_cloud: float | None = None,
 ) -> Survey:
-    """What of a plan's buckets is there; none are looked for from before a meter was created."""
-    found = Survey(sum_cloud=series.sum_energy)
-    grid, start_s = plan.grid(), plan.start_s
+    """What of a plan's buckets is there; none are looked for from before a meter was created.
+
+    The pieces ascend; `sum_cloud` is the cloud's own sum over the plan.
+    """
+    found = Survey(sum_cloud=sum_cloud)
+    grid, start_s = plan.buckets(), plan.start_s
     if created_utc_s is not None and created_utc_s > start_s:
         start_s = grid.floor(created_utc_s)
         found.first_s = grid.after(start_s)
     finder = GapFinder(grid, start_s)
     net, gross = [], []
-    for piece in series.pieces():
+    for piece in pieces:
         finder.feed(piece.times_s, piece.energy)
         first = bisect_right(piece.times_s, plan.start_s)
         amounts = [e for e in islice(piece.energy, first, None) if e is not None]
@@ -273,7 +246,7 @@ def sum_rows(series: Series, start_s: int) -> float | None:
     known = [energy for time_s, energy in rows if time_s > start_s]
     if not known or any(energy is None for energy in known):
         return None
-    return round(fsum(energy for energy in known if energy is not None), _SUM_PLACES)
+    return round(fsum(energy for energy in known if energy is not None), SUM_PLACES)
 
 
 def _columns(series: Series) -> tuple[Sequence[float | None], ...]:
@@ -291,7 +264,7 @@ def _slice(series: Series, first: int, last: int | None) -> Series:
     )
 
 
-def _first_type(answers: Sequence[Series | Kept]) -> str | None:
+def _first_type(answers: Sequence[Series]) -> str | None:
     return next((answer.meter_type for answer in answers if answer.meter_type), None)
 
 
@@ -308,7 +281,7 @@ def _add_sums(answers: Sequence[tuple[float | None, bool]]) -> float | None:
     sums = [total for total, _ in answers if total is not None]
     if not sums or any(total is None and filled for total, filled in answers):
         return None
-    return round(fsum(sums), _SUM_PLACES)
+    return round(fsum(sums), SUM_PLACES)
 
 
 def _clip_to(window: Window, answer: Series) -> Series:

@@ -11,20 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copper_cli.plan import plan_series
-from copper_cli.records import Kept, Series
+from copper_cli.records import Series
 from copper_cli.series import (
     EMPTY,
     clip_series,
     has_values,
     join_windows,
     merge_series,
-    stitch_series,
     sum_rows,
     survey_series,
 )
 
 DENVER = ZoneInfo("America/Denver")
 H = 3600
+
+
+def survey(series, plan, created_utc_s=None):
+    """What one answer holds."""
+    return survey_series([series], plan, created_utc_s, series.sum_energy)
 
 
 def make(rows, total=None, meter_type=None):
@@ -165,7 +169,7 @@ def hours(*energy, first=0):
 
 
 def gaps_of(series, **how):
-    found = survey_series(series, HOURS, **how)
+    found = survey(series, HOURS, **how)
     return [
         ((gap.after_s - HOURS.start_s) // H, (gap.until_s - HOURS.start_s) // H, gap.count)
         for gap in found.gaps
@@ -192,14 +196,14 @@ def test_nothing_is_missing_from_before_a_meter():
     series = hours(*[...] * 12, *[1.0] * 13)
     assert gaps_of(series) == [(0, 11, 11)]
     assert gaps_of(series, created_utc_s=created_s) == [(10, 11, 1)]
-    found = survey_series(series, HOURS, created_s)
+    found = survey(series, HOURS, created_s)
     young, old = HOURS.end_s, HOURS.end_s + 40 * 24 * H
     assert [gap.told for gap in found.gaps_at(young)] == [True]
     assert [gap.told for gap in found.gaps_at(old)] == [False]
-    found = survey_series(hours(*[...] * 14, *[1.0] * 11), HOURS, created_s)
+    found = survey(hours(*[...] * 14, *[1.0] * 11), HOURS, created_s)
     assert [(gap.count, gap.told) for gap in found.gaps_at(old)] == [(1, False), (2, True)]
     whole = hours(*[...] * 11, *[1.0] * 14)
-    assert survey_series(whole, HOURS, created_s).gaps_at(old) == []
+    assert survey(whole, HOURS, created_s).gaps_at(old) == []
 
 
 @pytest.mark.parametrize("granularity", ["day", "month"])
@@ -208,7 +212,7 @@ def test_a_long_bucket_of_a_young_meter_is_waited_for(granularity):
     end = date(2021, 5, 2) if granularity == "day" else date(2021, 6, 1)
     plan = plan_series(date(2021, 5, 1), end, DENVER, granularity)
     created_s = at("2021-05-01T20:00:00")
-    (gap,) = survey_series(EMPTY, plan, created_s).gaps_at(plan.end_s)
+    (gap,) = survey(EMPTY, plan, created_s).gaps_at(plan.end_s)
     assert (gap.until_s, gap.count, gap.told) == (plan.end_s, 1, True)
 
 
@@ -237,14 +241,14 @@ def test_every_bucket_counts_and_none_besides(start, end, zone, granularity):
     plan = plan_series(start, end, zone, granularity)
     ends = bucket_ends(plan, zone)
     whole = make([(t, 1.0) for t in ends])
-    assert survey_series(whole, plan).gaps == []
+    assert survey(whole, plan).gaps == []
     for left_out in ends[1:]:
         rows = [(t, 1.0) for t in ends if t != left_out]
-        (gap,) = survey_series(make(rows), plan).gaps
+        (gap,) = survey(make(rows), plan).gaps
         assert (gap.until_s, gap.count) == (left_out, 1)
         nulls = [(t, None if t == left_out else 1.0) for t in ends]
-        assert survey_series(make(nulls), plan).gaps == [gap]
-    (gap,) = survey_series(EMPTY, plan).gaps
+        assert survey(make(nulls), plan).gaps == [gap]
+    (gap,) = survey(EMPTY, plan).gaps
     assert gap.count == len(ends) - 1
 
 
@@ -269,82 +273,24 @@ def bucket_ends(plan, zone):
 def test_a_sum_that_is_not_that_of_the_rows_is_seen():
     """18 where the cloud says 36; a hundredth and what four decimals round off are let pass."""
     rows = [(HOURS.start_s + n * H, 0.75) for n in range(25)]
-    short = survey_series(make(rows, 36.0), HOURS)
+    short = survey(make(rows, 36.0), HOURS)
     assert (short.sum_rows, short.disagrees(), short.falls_short()) == (18.0, True, True)
-    over = survey_series(make(rows, 12.0), HOURS)
+    over = survey(make(rows, 12.0), HOURS)
     assert (over.disagrees(), over.falls_short()) == (True, False)
     for total in (18.0, 18.18, 17.82, None):
-        assert not survey_series(make(rows, total), HOURS).disagrees()
-    holes = survey_series(make(rows[:13], 18.0), HOURS)
+        assert not survey(make(rows, total), HOURS).disagrees()
+    holes = survey(make(rows[:13], 18.0), HOURS)
     assert (holes.disagrees(), holes.falls_short()) == (True, False)
 
 
-# Series too long to be held
-
-
-def keep(start, end, series, read=None):
-    """An answer to a call from one instant to another; `read` notes each time it is loaded."""
-
-    def load():
-        if read is not None:
-            read.append(start)
-        return series
-
-    filled = any(energy is not None for energy in series.energy[1:])
-    return Kept(start, end, len(series.times_s), series.sum_energy, series.meter_type, filled, load)
-
-
-def test_parts_that_meet_are_one_series():
-    """The row that two parts hold stands once, the known one; what lies outside a part's own span
-    or the whole's is left out; the sums add up and the first type told counts."""
-    parts = [
-        keep(0, 20, make([(0, 9.0), (10, 1.0), (20, None), (30, 7.0)], 3.0)),
-        keep(20, 40, make([(20, 2.0), (30, 3.0), (40, 4.0)], 7.0, "gas")),
-        keep(40, 60, make([(40, 8.0), (50, 5.0), (60, 6.0)], 11.0, "power")),
-    ]
-    whole = stitch_series(parts, 0, 50)
-    assert (whole.sum_energy, whole.meter_type) == (21.0, "gas")
-    rows = [(0, 9.0), (10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0), (50, 5.0)]
-    for _ in range(2):  # as often as wanted
-        pieces = list(whole.pieces())
-        assert len(pieces) > 1
-        assert [(t, e) for piece in pieces for t, e, _ in rows_of(piece)] == rows
-    assert [(t, e) for t, e, _ in rows_of(clip_series(whole, 15, 30))] == [(20, 2.0), (30, 3.0)]
-    assert clip_series(whole, 15, 30).sum_energy == 21.0
-    assert not clip_series(whole, 70, 90).times_s
-
-
-def test_a_part_is_read_only_where_it_is_wanted():
-    """A dump reads day by day: each part comes from the disk once."""
-    read = []
-    hours = [keep(n, n + 10, make([(n + i, 1.0) for i in range(11)]), read) for n in (0, 10, 20)]
-    whole = stitch_series(hours, 0, 30)
-    for start in range(0, 9, 2):
-        clip_series(whole, start, start + 1)
-    assert read == [0]
-    clip_series(whole, 12, 13)
-    assert read == [0, 10]
-
-
 def test_a_survey_sees_over_the_seams():
-    """A gap may begin in one part and go on in the next."""
-    start_s = HOURS.start_s
-    parts = [
-        keep(start_s, start_s + 12 * H, hours(*[1.0] * 10, None, None, None)),
-        keep(start_s + 12 * H, start_s + 24 * H, hours(None, None, *[1.0] * 11, first=12)),
-    ]
-    found = survey_series(stitch_series(parts, start_s, start_s + 24 * H), HOURS)
+    """A gap may begin in one piece and go on in the next."""
+    pieces = [hours(*[1.0] * 10, None, None), hours(None, None, *[1.0] * 11, first=12)]
+    found = survey_series(pieces, HOURS)
     assert (found.rows, found.has_values, found.sum_rows) == (25, True, 20.0)
+    start_s = HOURS.start_s
     assert [(gap.after_s - start_s, gap.count) for gap in found.gaps] == [(9 * H, 4)]
-    assert survey_series(stitch_series([], 0, 9), HOURS).gaps[0].count == 24
-
-
-def test_a_part_without_a_sum_that_holds_amounts_spoils_the_whole_sum():
-    """A part would pass for the whole."""
-    parts = [keep(0, 10, make([(0, 1.0), (10, 2.0)], 2.0)), keep(10, 20, make([(10, 2.0)], None))]
-    assert stitch_series(parts, 0, 20).sum_energy == 2.0
-    parts.append(keep(20, 30, make([(20, 1.0), (30, 2.0)], None)))
-    assert stitch_series(parts, 0, 30).sum_energy is None
+    assert survey_series([], HOURS).gaps[0].count == 24
 
 
 def test_rows_add_up_without_the_one_at_the_start():

@@ -11,19 +11,18 @@ from urllib.parse import quote
 
 from copper_cli.cloud import parse
 from copper_cli.cloud.events import RowsLeftOut
-from copper_cli.cloud.pages import DEFAULT_QUERY_LIMIT, ListReader
+from copper_cli.cloud.pages import DEFAULT_QUERY_LIMIT, ListReader, OnList, use_all
 from copper_cli.cloud.session import CloudSession, reuse_always
 from copper_cli.cloud.worth import (
     check_filled,
     check_local_times,
     check_sum,
-    has_amounts,
     hold_grid,
     hold_readings,
     hold_series,
 )
 from copper_cli.errors import BadRequestError, CloudError, CredentialsError, NotFoundError
-from copper_cli.filling import FINAL_S, TO_COME_S, may_still_change
+from copper_cli.filling import TO_COME_S
 from copper_cli.records import (
     Aggregate,
     BulkReading,
@@ -48,13 +47,19 @@ class CloudClient:
     """
 
     def __init__(
-        self, session: CloudSession, enterprise_id: str, query_limit: int = DEFAULT_QUERY_LIMIT
+        self,
+        session: CloudSession,
+        enterprise_id: str,
+        query_limit: int = DEFAULT_QUERY_LIMIT,
+        *,
+        on_list: OnList = use_all,
     ) -> None:
         if not enterprise_id:
             raise CredentialsError("Set COPPER_ENTERPRISE_ID to your enterprise's id.")
         self._session = session
         self._root = f"/api/v2/partner/{quote_segment(enterprise_id, 'enterprise')}"
-        self._lists = ListReader(session, self._root, query_limit)
+        self._on_list = on_list
+        self._lists = ListReader(session, self._root, query_limit, on_list)
 
     def fetch_premises(self, *, with_users: bool = False) -> list[Premise]:
         """Every premise, in the cloud's order; with the emails of its users when asked for."""
@@ -100,7 +105,6 @@ class CloudClient:
         *,
         premise_id: str | None = None,
         gateway_id: str | None = None,
-        anew: bool = False,
     ) -> GridAnswer:
         """Grid readings in a window by gateway. One call.
 
@@ -121,32 +125,20 @@ class CloudClient:
             self._tell_left_out(left_out, what)
             return held
 
-        found = self._session.get_json(
-            *self._grid_question(window, premise_id, gateway_id),
-            read=read,
-            reuse=lambda found: self._is_final(window) and not _has_unread(found),
-            anew=anew,
-        )
-        rows = sum(len(one.times_us) + one.lost for one in found.series.values())
-        self._session.note_unread(what, found.unnamed, rows + found.unnamed)
-        return found
-
-    def is_grid_cached(
-        self, window: Window, *, premise_id: str | None = None, gateway_id: str | None = None
-    ) -> bool:
-        """True where fetch_grid_readings would need no call."""
-        question = self._grid_question(window, premise_id, gateway_id)
-        return self._is_final(window) and self._session.is_cached(*question)
-
-    def _grid_question(
-        self, window: Window, premise_id: str | None, gateway_id: str | None
-    ) -> tuple[str, dict[str, str | int]]:
         params = window_params(window)
         if premise_id is not None:
             params["premise_id"] = premise_id
         if gateway_id is not None:
             params["gateway_id"] = gateway_id
-        return f"{self._root}/grid/readings", params
+        found = self._session.get_json(
+            f"{self._root}/grid/readings", params, read=read, cached=False
+        )
+        rows = sum(len(one.times_us) + one.lost for one in found.series.values())
+        self._session.note_unread(what, found.unnamed, rows + found.unnamed)
+        kept = self._on_list(
+            "grid/readings", list(found.series), self._session.clock.now(), is_whole=False
+        )
+        return replace(found, series={one: found.series[one] for one in kept})
 
     def fetch_series(
         self,
@@ -154,14 +146,11 @@ class CloudClient:
         kind: SeriesKind,
         window: Window,
         granularity: str,
-        *,
-        anew: bool = False,
     ) -> Series:
         """Interval rows of one meter, ascending, each instant once. One call.
 
-        Rows may lie at both ends of the window. An answer with buckets that may still be filled
-        is not kept in the cache; `anew`: nor is it asked. Raises CloudError for an answer that
-        contradicts the question.
+        Rows may lie at both ends of the window. Raises CloudError for an answer that contradicts
+        the question.
         """
         what = _asked(kind, meter_id, window)
 
@@ -177,44 +166,18 @@ class CloudClient:
             self._tell_left_out(held.left_out, what)
             return held.series
 
-        def is_settled(series: Series) -> bool:
-            if series.sum_energy and not has_amounts(series, window.start_utc.timestamp()):
-                return False  # a doubt that only the whole range can settle
-            span = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
-            now_s = self._session.clock.now()
-            return not may_still_change(series.times_s, series.energy, span, granularity, now_s)
-
+        params = {"granularity": granularity, **window_params(window)}
         return self._session.get_json(
-            *self._series_question(meter_id, kind, window, granularity),
-            read=read,
-            reuse=is_settled,
-            anew=anew,
+            f"{self._meter(meter_id)}/{kind}", params, read=read, cached=False
         )
 
-    def is_series_cached(
-        self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
-    ) -> bool:
-        """True where fetch_series would need no call."""
-        return self._session.is_cached(*self._series_question(meter_id, kind, window, granularity))
-
-    def _series_question(
-        self, meter_id: str, kind: SeriesKind, window: Window, granularity: str
-    ) -> tuple[str, dict[str, str | int]]:
-        params = {"granularity": granularity, **window_params(window)}
-        return f"{self._meter(meter_id)}/{kind}", params
-
-    def fetch_readings(self, meter_id: str, window: Window, *, anew: bool = False) -> Readings:
+    def fetch_readings(self, meter_id: str, window: Window) -> Readings:
         """Register readings of one meter as it sent them, ascending by time. One call.
 
-        They may lie an hour outside the window. An answer to which more may still come, or of
-        which something could not be read, is not kept in the cache; `anew`: nor is it asked.
-        Raises CloudError for an answer that contradicts the question.
+        They may lie an hour outside the window. Raises CloudError for an answer that contradicts
+        the question.
         """
         what = _asked("readings", meter_id, window)
-
-        def is_settled(found: Readings) -> bool:
-            is_whole = not found.lost and all(reading.is_whole for reading in found.rows)
-            return is_whole and self._is_final(window)
 
         def read(body: Any) -> Readings:
             found = parse.parse_readings(body, what, meter_id)
@@ -227,22 +190,20 @@ class CloudClient:
             f"{self._meter(meter_id)}/readings",
             window_params(window),
             read=read,
-            reuse=is_settled,
-            anew=anew,
+            cached=False,
         )
-
-    def is_readings_cached(self, meter_id: str, window: Window) -> bool:
-        """True where fetch_readings would need no call."""
-        path = f"{self._meter(meter_id)}/readings"
-        return self._is_final(window) and self._session.is_cached(path, window_params(window))
 
     def fetch_timezone(self, meter_id: str) -> str | None:
         """IANA name of the zone where a meter is; None where the cloud does not say."""
-        return self._session.get_json(
+        ages: list[float] = []
+        name = self._session.get_json(
             f"{self._meter(meter_id)}/location",
             read=partial(parse.parse_timezone, what=f"location of meter {meter_id}"),
             reuse=lambda name: name is not None,
+            on_age=ages.append,
         )
+        self._on_list("location", [(meter_id, name)], min(ages), is_whole=False)
+        return name
 
     def is_timezone_cached(self, meter_id: str) -> bool:
         """True where fetch_timezone would need no call."""
@@ -274,10 +235,6 @@ class CloudClient:
     ) -> tuple[str, dict[str, str | int]]:
         params = {"granularity": granularity, **window_params(window), "meter_type": meter_type}
         return f"{self._root}/aggregate/usage", params
-
-    def _is_final(self, window: Window) -> bool:
-        """True where no more readings of a window are expected: nobody knows how many there are."""
-        return window.end_utc.timestamp() <= self._session.clock.now() - FINAL_S
 
     def _tell_left_out(self, rows: int, what: str) -> None:
         if rows:
@@ -315,11 +272,6 @@ def _only_gateway(answer: GridAnswer, gateway_id: str, what: str) -> GridAnswer:
         other = one_line(next(iter(answer.series)), 80)
         raise CloudError(f"{what}: the cloud answered for {other}.")
     return GridAnswer({gateway_id: replace(own, lost=own.lost + answer.unnamed)})
-
-
-def _has_unread(answer: GridAnswer) -> bool:
-    """True where something of an answer could not be read."""
-    return answer.unnamed > 0 or any(one.lost or one.unread_us for one in answer.series.values())
 
 
 def _has_every_email(premises: Sequence[Premise]) -> bool:

@@ -215,14 +215,16 @@ class CloudSession:
         read: Callable[[Any], T] = as_it_is,
         reuse: Callable[[T], bool] = reuse_always,
         least_s: Callable[[T], float] = as_said,
-        anew: bool = False,
+        cached: bool = True,
+        on_age: Callable[[float], None] = lambda seen_s: None,
     ) -> T:
         """What `read` makes of the JSON at a path of the API host, from the cache while fresh.
 
         `reuse(value)` False: this answer must not be used again (an email or bucket to come).
-        `least_s(value)`: so long it may be used, also where its headers say less. `anew`: the
-        cloud is asked whatever the cache holds. What `read` refuses is not kept, and where it
-        refuses an answer that was kept, the cloud is asked.
+        `least_s(value)`: so long it may be used, also where its headers say less. Not `cached`:
+        the archive keeps what comes, the cache has no part in it. `on_age` is told when the cloud
+        gave the answer, seconds since 1970: now, unless it comes from the cache. What `read`
+        refuses is not kept, and where it refuses an answer that was kept, the cloud is asked.
 
         Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
         NotFoundError, other CloudError (after every retry that made sense), QuotaSpentError
@@ -230,11 +232,16 @@ class CloudSession:
         raises.
         """
         call = self._prepare(path, params, read, reuse, least_s)
-        entry = None if anew else self._cache.find(call.request)
+        if not cached:
+            value = self._ask(call, None)[1].value
+            on_age(self.clock.now())
+            return value
+        entry = self._cache.find(call.request)
         if entry is not None and entry.fresh:
             kept = self._read_entry(call, entry)
             if kept is not None and kept.reusable:
                 self._on_event(CallDone(call.kind, 200, 0.0, True))
+                on_age(entry.kept_s)
                 return kept.value
             entry = None
         if entry is not None:
@@ -244,6 +251,7 @@ class CloudSession:
             self._cache.renew(call.request, entry, answer.headers)
         elif found.reusable:
             self._cache.keep(call.request, answer.body, answer.headers, found.least_s)
+        on_age(self.clock.now())
         return found.value
 
     # One call and its tries

@@ -24,6 +24,7 @@ _INFO = (
     Column("Bytes", "bytes"),
     Column("Last Publish", "last_publish"),
 )
+_FINDINGS = (Column("Where", "where"), Column("Wrong", "wrong"), Column("Mended", "mended"))
 _KINDS = (
     Column("Kind", "kind"),
     Column("Granularity", "granularity"),
@@ -106,6 +107,21 @@ def _check_owner(path: Path, found: Owner, owner: Owner | None) -> None:
             f"{path} is the archive of {found}; the settings are those of {owner}. Type --archive "
             f"{path} where that one is meant."
         )
+
+
+def check_archive(path: Path, owner: Owner | None, *, repair: bool) -> Table:
+    """A row for each thing that is not as it should be; `facts["wrong"]` counts those that stay.
+
+    With `repair` what can be mended is, and the next run fetches what is lost.
+    """
+    from copper_cli.archive.check import check
+
+    with open_existing(path) as opened:
+        _check_owner(path, opened.marker.owner, owner)
+        found = check(opened.archive, repair=repair)
+    rows = [(one.where, one.text, one.mended) for one in found]
+    wrong = sum(1 for one in found if one.mended is None)
+    return Table("Archive check", _FINDINGS, rows, {"wrong": wrong})
 
 
 def compact_archive(path: Path, owner: Owner | None) -> list[str]:

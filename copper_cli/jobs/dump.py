@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,15 +14,14 @@ from copper_cli.files.bundle import FolderBundle
 from copper_cli.files.names import check_name
 from copper_cli.files.whole import renew_whole
 from copper_cli.filling import Unfilled
-from copper_cli.folders.entries import read_names
-from copper_cli.folders.manifest import MANIFEST_NAME, Folder, Question
+from copper_cli.folders.entries import Question, read_names
+from copper_cli.folders.manifest import MANIFEST_NAME
 from copper_cli.jobs.interval import plan_downloads
 from copper_cli.layouts import Layout
 from copper_cli.plan import plan_series
-from copper_cli.records import Meter, Series
+from copper_cli.records import Meter
 from copper_cli.render.meter_csv import render_series
 from copper_cli.render.tables import render_csv
-from copper_cli.series import clip_series, sum_rows
 from copper_cli.table import Column, Table
 from copper_cli.work.context import Context, Output
 from copper_cli.work.download import FileJob, Part, download_files, failed_job
@@ -33,14 +31,10 @@ from copper_cli.work.meter_series import (
     MeterSeries,
     Planned,
     SeriesRequest,
-    count_meter_calls,
-    fetch_meter,
-    inspect_file,
+    cut_day,
     judge_series,
-    open_draft,
-    renew_file,
+    meter_job,
     series_file,
-    survey,
 )
 from copper_cli.work.outcome import Outcome, summarise
 
@@ -113,14 +107,14 @@ class _DayFile:
 
     day: date
     meter: Meter
-    part: Part
+    part: Part[MeterSeries]
 
 
 @dataclass(frozen=True, slots=True)
 class _MeterDays:
     """One meter: what is fetched once, and the days made of it."""
 
-    job: FileJob
+    job: FileJob[MeterSeries]
     files: Sequence[_DayFile]
 
 
@@ -199,41 +193,23 @@ def _plan(
     for planned in meters:
         file_name = whole.file_name(planned.meter.id)
         if isinstance(planned, Zoneless):
-            found.append(_lost_days(planned, file_name, days))
+            found.append(_lost_days(context, planned, file_name, days))
             continue
         parts = (_day_file(context, one, planned, file_name, output.raw_cells) for one in days)
         files = [file for file in parts if file is not None]
-        job = FileJob(
-            subject=planned.meter.id,
-            windows=planned.plan.windows,
-            fetch=partial(_fetch_whole, context, whole, planned, output.recheck),
-            cost=partial(count_meter_calls, context, whole, planned, inner),
-            parts=[file.part for file in files],
-            draft=file_name,
-        )
+        job = meter_job(context, whole, planned, inner, [file.part for file in files])
         found.append(_MeterDays(job, files))
     return found
 
 
-def _lost_days(planned: Zoneless, file_name: str, days: Sequence[_Day]) -> _MeterDays:
+def _lost_days(
+    context: Context, planned: Zoneless, file_name: str, days: Sequence[_Day]
+) -> _MeterDays:
     """A meter that cannot be asked: all its days fail."""
     names = [(f"{one.day}/{file_name}", one.question) for one in days]
-    job = failed_job(planned.meter.id, names, planned.error)
+    job = failed_job(context, planned.meter.id, names, planned.error)
     parts = zip(days, job.parts, strict=True)
     return _MeterDays(job, [_DayFile(one.day, planned.meter, part) for one, part in parts])
-
-
-def _fetch_whole(
-    context: Context,
-    whole: SeriesRequest,
-    planned: Planned,
-    recheck: bool,
-    folder: Folder,
-    anew: bool,
-) -> MeterSeries:
-    """The whole range: one call costs no more than one for the days that are missing."""
-    draft = open_draft(context, folder.path, whole, planned, recheck=recheck)
-    return fetch_meter(context, whole, planned, draft, anew=anew)
 
 
 def _day_file(
@@ -247,34 +223,16 @@ def _day_file(
     if not plan.windows:
         return None
     day = replace(planned, plan=plan)
-    part = Part(
+    part: Part[MeterSeries] = Part(
         name=f"{one.day}/{file_name}",
         question=one.question,
         render=lambda got: render_series(
-            series_file(_slice(got, day), asked), asked.layout, raw_cells=raw_cells
+            series_file(cut_day(got, day), asked), asked.layout, raw_cells=raw_cells
         ),
-        judge=lambda got: judge_series(context, _slice(got, day)),
+        judge=lambda got: judge_series(context, cut_day(got, day)),
         timezone=planned.zone.key,
-        renew=lambda path, before, got: _add_up(renew_file(asked, path, before, _slice(got, day))),
-        inspect=partial(inspect_file, context, asked, day),
     )
     return _DayFile(one.day, meter, part)
-
-
-def _slice(got: MeterSeries, day: Planned) -> MeterSeries:
-    """The rows of one day, both midnights, with the sum of those after the first."""
-    if got.planned is day:
-        return got  # cut already
-    rows = clip_series(got.series, day.plan.start_s, day.plan.end_s)
-    return _add_up(MeterSeries(day, rows, None, [survey(day, rows)]))
-
-
-def _add_up(got: MeterSeries) -> MeterSeries:
-    """With the sum of its rows; none where a row is missing: the day was not asked by itself."""
-    assert isinstance(got.series, Series)
-    total = sum_rows(got.series, got.planned.plan.start_s)
-    found = [replace(got.found[0], sum_cloud=None)]
-    return replace(got, series=replace(got.series, sum_energy=total), found=found)
 
 
 def _summary(found: Sequence[tuple[_DayFile, Outcome]]) -> Table:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, date
 
 from copper_cli.errors import UsageError
 from copper_cli.files.names import safe_name
 from copper_cli.filling import Unfilled
-from copper_cli.folders.draft import discard_draft
-from copper_cli.folders.manifest import Folder, Question
+from copper_cli.folders.entries import Question
 from copper_cli.plan import whole_days
 from copper_cli.records import Premise
 from copper_cli.render.meter_csv import render_grid
 from copper_cli.table import Column, Table
 from copper_cli.work.context import Context, Output
-from copper_cli.work.download import FileJob, Part, download_files, is_answered, judge_part
+from copper_cli.work.download import FileJob, Part, download_files
 from copper_cli.work.estimate import estimate_files, estimate_table
 from copper_cli.work.fleet import choose, padded_postal_code, read_zone, tell_days_of_utc
-from copper_cli.work.grid_answers import SharedAnswers, Site, SiteReadings, count_filled, renew_site
+from copper_cli.work.grid_answers import SharedAnswers, Site, SiteReadings, count_filled
+from copper_cli.work.held_rows import View
 from copper_cli.work.outcome import Cost, Outcome, judge_readings, summarise
 from copper_cli.work.parallel import run_together
 
@@ -83,11 +83,15 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
     """
     before = context.session.calls_used
     sites = _sites(context, request)
-    answers = _answers(context, request, sites, output)
+    answers = SharedAnswers(
+        context,
+        output.asking,
+        sites,
+        premise_id=request.premise_id,
+        gateway_id=request.gateway_id,
+    )
     jobs = _jobs(context, answers, request, sites, output)
     outcomes = download_files(context, output, jobs, "gateways")
-    if not any(outcome.state == "failed" for outcome in outcomes):
-        discard_draft(answers.path)
     by_id = {site.gateway.id: site for site in sites}
     rows = [
         (s.gateway.premise_id, *_place(s.premise), s.gateway.id)
@@ -102,12 +106,19 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
 def estimate_grid_readings(context: Context, request: GridRequest, output: Output) -> Table:
     """What download_grid_readings would cost beyond its lists; nothing is fetched or written."""
     sites = _sites(context, request)
-    answers = _answers(context, request, sites, output)
+    answers = SharedAnswers(
+        context,
+        output.asking,
+        sites,
+        premise_id=request.premise_id,
+        gateway_id=request.gateway_id,
+    )
     jobs = _jobs(context, answers, request, sites, output)
     estimate = estimate_files(context, output, jobs)
-    cost = answers.cost(estimate.open > 0)  # the gateways share the calls: all or none
-    kept = cost.drafted if estimate.open else cost.calls
-    estimate = replace(estimate, total=cost, kept=kept)
+    cost = answers.cost()  # the gateways share the calls
+    if not estimate.open:
+        cost = replace(cost, held=cost.calls)
+    estimate = replace(estimate, total=cost)
     return estimate_table(context, request.title(), "gateways", estimate)
 
 
@@ -135,44 +146,20 @@ def _sites(context: Context, request: GridRequest) -> list[Site]:
     return sites
 
 
-def _answers(
-    context: Context, request: GridRequest, sites: Sequence[Site], output: Output
-) -> SharedAnswers:
-    return SharedAnswers(
-        context,
-        output,
-        sites,
-        astuple(request),
-        premise_id=request.premise_id,
-        gateway_id=request.gateway_id,
-    )
-
-
 def _jobs(
     context: Context,
     answers: SharedAnswers,
     request: GridRequest,
     sites: Iterable[Site],
     output: Output,
-) -> list[FileJob]:
-    """A job a gateway, and whether any was answered before and is asked again for more.
-
-    They share the calls, and so whether the cache may answer them.
-    """
+) -> list[FileJob[SiteReadings]]:
     question = request.question()
-    jobs = [_job(context, answers, site, question, output) for site in sites]
-    output.refuse_table(part.name for job in jobs for part in job.parts)
-    folder = Folder.look(output.folder)
-    for job in jobs:
-        for part in job.parts:
-            verdict, kept = judge_part(context, folder, part, output)
-            answers.anew = answers.anew or (kept is None and is_answered(verdict))
-    return jobs
+    return [_job(context, answers, site, question, output) for site in sites]
 
 
 def _job(
     context: Context, answers: SharedAnswers, site: Site, question: Question, output: Output
-) -> FileJob:
+) -> FileJob[SiteReadings]:
     def judge(found: SiteReadings) -> Outcome:
         rows = filled = 0
         for piece in found.pieces():
@@ -182,10 +169,11 @@ def _job(
             outcome,
             unfilled=Unfilled(missing=found.unread),
             whole=outcome.whole and not found.unnamed,
-            changed=found.changed,
+            changed=found.fetched.changed,
+            withdrawn=found.fetched.withdrawn,
         )
 
-    part = Part(
+    part: Part[SiteReadings] = Part(
         name=safe_name(site.gateway.id, ".csv"),
         question=question,
         render=lambda found: render_grid(
@@ -193,13 +181,13 @@ def _job(
         ),
         judge=judge,
         timezone=site.zone.key,
-        renew=renew_site,
     )
     return FileJob(
         subject=site.gateway.id,
         windows=[site.window],
-        fetch=lambda folder, anew: answers.of(site),
-        cost=lambda look: Cost(0, 0),
+        view=View(context.archive, [(site.key, site.span)]),
+        fetch=lambda: answers.of(site),
+        cost=lambda: Cost(0),
         parts=[part],
     )
 

@@ -6,30 +6,22 @@ from collections.abc import Sequence
 from functools import partial
 
 from copper_cli.errors import ZoneError
-from copper_cli.files.reasons import local_errors
-from copper_cli.folders.draft import Draft
-from copper_cli.folders.manifest import Folder, Question
+from copper_cli.folders.entries import Question
 from copper_cli.plan import plan_series
 from copper_cli.records import Meter
 from copper_cli.render.meter_csv import render_series
-from copper_cli.render.reread import read_series
 from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
 from copper_cli.work.context import Context, Output
-from copper_cli.work.download import FileJob, Part, download_files, failed_job, is_same_zone
+from copper_cli.work.download import FileJob, Part, download_files, failed_job
 from copper_cli.work.estimate import estimate_files, estimate_table
-from copper_cli.work.fetch_rows import recall_rows
 from copper_cli.work.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
 from copper_cli.work.meter_series import (
     MeterSeries,
     Planned,
     SeriesRequest,
-    count_meter_calls,
-    fetch_meter,
-    inspect_file,
     judge_series,
-    open_draft,
-    renew_file,
+    meter_job,
     series_file,
 )
 from copper_cli.work.outcome import Outcome, summarise
@@ -99,7 +91,7 @@ def plan_downloads(
 
 def _jobs(
     context: Context, request: SeriesRequest, output: Output, planned: Sequence[Planned | Zoneless]
-) -> list[FileJob]:
+) -> list[FileJob[MeterSeries]]:
     question = request.question()  # one for all meters: it is the same
     return [_job(context, request, question, output, one) for one in planned]
 
@@ -110,11 +102,11 @@ def _job(
     question: Question,
     output: Output,
     planned: Planned | Zoneless,
-) -> FileJob:
+) -> FileJob[MeterSeries]:
     if isinstance(planned, Zoneless):
         files = [(request.file_name(planned.meter.id), question)]
-        return failed_job(planned.meter.id, files, planned.error)
-    part = Part(
+        return failed_job(context, planned.meter.id, files, planned.error)
+    part: Part[MeterSeries] = Part(
         name=request.file_name(planned.meter.id),
         question=question,
         render=lambda got: render_series(
@@ -122,49 +114,8 @@ def _job(
         ),
         judge=partial(judge_series, context),
         timezone=planned.zone.key,
-        renew=partial(renew_file, request),
-        inspect=partial(inspect_file, context, request, planned),
     )
-
-    def fetch(folder: Folder, anew: bool) -> MeterSeries:
-        draft = open_draft(context, folder.path, request, planned, recheck=output.recheck)
-        if anew:
-            _recall_file(context, draft, folder, part, request, planned)
-        return fetch_meter(context, request, planned, draft, anew=anew)
-
-    return FileJob(
-        subject=planned.meter.id,
-        windows=planned.plan.windows,
-        fetch=fetch,
-        cost=partial(count_meter_calls, context, request, planned, output),
-        parts=[part],
-        draft=part.name,
-        known=planned.known(),
-    )
-
-
-def _recall_file(
-    context: Context,
-    draft: Draft,
-    folder: Folder,
-    part: Part,
-    request: SeriesRequest,
-    planned: Planned,
-) -> None:
-    """Have the filled rows of a file not asked for again that was written before others came."""
-    entry = folder.state_of(part.name)
-    if entry is None or entry.sha256 is None or not entry.gaps:
-        return
-    if not is_same_zone(folder, part):
-        return
-    if entry.unfilled.missing:
-        return  # from before the first gap that is known of
-    until_s = entry.gaps[0].after_s
-    for kind in request.kinds():
-        path = folder.path / part.name
-        with local_errors(path, "read"):
-            pieces = read_series(path, request.layout, kind, planned.zone.key)
-            recall_rows(context, draft, kind, planned.plan, pieces, until_s)
+    return meter_job(context, request, planned, output, [part])
 
 
 def _row(meter: Meter, outcome: Outcome) -> Sequence[object]:

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 from dateutil.relativedelta import relativedelta
 
 from copper_cli.errors import CopperError, QuotaSpentError, UnreachableError
-from copper_cli.plan import SeriesPlan, local_midnight, plan_series
+from copper_cli.plan import SeriesPlan, grid_name, local_midnight, plan_series
 from copper_cli.records import Meter, Premise, Window
 from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
 from copper_cli.work.context import Context
 from copper_cli.work.estimate import Estimate, estimate_table
-from copper_cli.work.fetch_rows import count_calls, fetch_meter_sum
+from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum
 from copper_cli.work.fleet import (
     Zoneless,
     Zones,
@@ -106,14 +106,14 @@ def estimate_monthly(
     zones = Zones(context, premises=premises)
     kinds = {m.type for m in meters}
     cached = sum(context.client.is_aggregate_cached(kind, window) for kind in kinds)
-    cost = Cost(len(kinds), cached)
+    cost = Cost(len(kinds), cached=cached)
     if include_per_meter_sum:
         planned, zoneless = _plan_sums(month, meters, zones)
         cost += zones.cost()
         tell_zoneless(context, zoneless)
         for meter, plan in planned:
-            cost += count_calls(context, meter.id, "usage", plan)
-    estimate = Estimate(cost, 0, 0, len(meters))
+            cost += count_sum_calls(context, meter, plan)
+    estimate = Estimate(cost, 0, len(meters))
     return estimate_table(context, f"Monthly report for {month:%Y-%m}", "meters", estimate)
 
 
@@ -163,7 +163,7 @@ def _per_meter_sums(
     """
     planned, zoneless = _plan_sums(month, meters, zones)
 
-    found, refused = ask_each(context, planned, partial(fetch_meter_sum, context))
+    found, refused = ask_each(context, planned, partial(_fetch_used, context))
     refused += [(one.meter, one.error) for one in zoneless]
     failed += [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
     lost = {meter.type for meter, _ in refused}
@@ -171,7 +171,7 @@ def _per_meter_sums(
     for meter in meters:
         if meter.type not in lost:
             unit = amount_unit(meter.type, meter.uom)
-            parts[meter.type][unit].append(found[meter.id] or 0.0)  # None: it has used nothing
+            parts[meter.type][unit].append(found[meter.id].total or 0.0)  # None: it used nothing
     return {
         kind: {unit: fsum(used) for unit, used in by_unit.items()}
         for kind, by_unit in parts.items()
@@ -189,4 +189,8 @@ def _plan_sum(month: date, meter: Meter, zone: ZoneInfo) -> SeriesPlan:
     """The month in one window: its sum is wanted, not its rows."""
     end = month + relativedelta(months=1)
     plan = plan_series(month, end, zone, "hour", created_utc=meter.created_utc)
-    return replace(plan, granularity="month")
+    return replace(plan, granularity="month", grid=grid_name(zone, "month"))
+
+
+def _fetch_used(context: Context, asked: tuple[Meter, SeriesPlan]) -> Used:
+    return fetch_sum(context, *asked)

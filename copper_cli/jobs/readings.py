@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from functools import partial
-from itertools import takewhile
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from copper_cli.errors import CloudError, ZoneError
+from copper_cli.archive import Landed
+from copper_cli.errors import ZoneError
 from copper_cli.files.names import safe_name
-from copper_cli.files.reasons import local_errors
 from copper_cli.filling import Unfilled
-from copper_cli.folders.manifest import Entry, Folder, Question
-from copper_cli.known_readings import Row, renew_readings
+from copper_cli.folders.entries import Question
 from copper_cli.plan import whole_days
-from copper_cli.records import Meter, Reading, Readings, Window
+from copper_cli.records import Meter, Reading, Window
 from copper_cli.render.meter_csv import render_readings
-from copper_cli.render.reread import read_readings
 from copper_cli.table import Column, Table
 from copper_cli.work.context import Context, Output
 from copper_cli.work.download import FileJob, Part, download_files, failed_job
 from copper_cli.work.estimate import estimate_files, estimate_table
 from copper_cli.work.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
-from copper_cli.work.outcome import Cost, Outcome, created_later, judge_readings, summarise
-from copper_cli.work.window_parts import Measure, ask_part
+from copper_cli.work.outcome import Outcome, created_later, judge_readings, summarise
+from copper_cli.work.readings_answers import MeterReadings
 
 _COLUMNS = (
     Column("ID", "id"),
     Column("Type", "type"),
     Column("Created", "created", lambda t: t and t.replace(tzinfo=None, microsecond=0)),
 )
-_MEASURE = Measure("readings", 3600)
-"""Spans of readings count in hours: nobody knows how many readings a meter sends in one."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +67,8 @@ class _Found:
     """Ascending by time, within the window."""
     unread: int
     """Readings of the window that could not be read, or not whole."""
-    changed: int = 0
-    """Rows that hold other numbers than the file before."""
+    fetched: Landed
+    """What came of asking."""
 
     def latest(self) -> _Found:
         """With the last reading alone: the last that holds a number, if one does."""
@@ -121,43 +113,6 @@ def _created(one: _Located | Zoneless) -> datetime | None:
     return created_utc.astimezone(one.zone)
 
 
-def fetch_readings(
-    context: Context, meter: Meter, window: Window, *, anew: bool = False
-) -> Readings:
-    """The readings from the window's start up to, not including, its end; sorted by time.
-
-    A window refused with 400 is asked in parts, as long as the cloud grants them. `anew`:
-    whatever the cache holds.
-    """
-    found: list[Reading] = []
-    lost = 0
-    rest = window
-    while rest.start_utc < window.end_utc:
-        with _MEASURE.attempt(context.spans, rest, meter.id) as attempt:
-            ask = partial(context.client.fetch_readings, meter.id, anew=anew)
-            part, answer = ask_part(_MEASURE, attempt, rest, ask)
-            attempt.grant()
-        found += _without_known(found, answer.rows, part)
-        lost += answer.lost
-        rest = Window(part.end_utc, window.end_utc)
-    return Readings([r for r in found if window.start_utc <= r.time_utc < window.end_utc], lost)
-
-
-def _without_known(known: list[Reading], answer: Sequence[Reading], part: Window) -> list[Reading]:
-    """A part's readings but for those that the part before has brought for the same instant.
-
-    Both ends of a part may be in its answer, or one of them only: neither is relied on.
-    """
-    seam = part.start_utc
-    at_seam = list(takewhile(lambda reading: reading.time_utc >= seam, reversed(known)))
-    return [
-        reading
-        for reading in answer
-        if seam < reading.time_utc <= part.end_utc
-        or (reading.time_utc == seam and reading not in at_seam)
-    ]
-
-
 def _is_younger(meter: Meter, window: Window) -> bool:
     return meter.created_utc is not None and meter.created_utc >= window.end_utc
 
@@ -174,28 +129,21 @@ def _question(request: ReadingsRequest) -> Question:
 
 def _job(
     context: Context, request: ReadingsRequest, planned: _Located | Zoneless, output: Output
-) -> FileJob:
+) -> FileJob[_Found]:
     meter = planned.meter
     file_name, question = safe_name(meter.id, ".csv"), _question(request)
     if isinstance(planned, Zoneless):
-        return failed_job(meter.id, [(file_name, question)], planned.error)
+        return failed_job(context, meter.id, [(file_name, question)], planned.error)
     zone = planned.zone
     window = whole_days(request.start, request.end, zone)
+    asked = MeterReadings(context, meter.id, window, output.asking)
 
-    def fetch(folder: Folder, anew: bool) -> _Found:
-        found = _check_found(context, meter, fetch_readings(context, meter, window, anew=anew))
+    def fetch() -> _Found:
+        landed = asked.fetch()
+        found = _Found(list(asked.rows()), asked.unread(), landed)
         return found.latest() if request.latest else found
 
-    def renew(path: Path, before: Entry, found: _Found) -> _Found:
-        renewed = _renew_file(path, zone, window, found)
-        return renewed.latest() if request.latest else renewed
-
-    def cost(look: bool) -> Cost:
-        parts = list(_MEASURE.plan(context.spans, window, meter.id))
-        is_cached = partial(context.client.is_readings_cached, meter.id)
-        return Cost(len(parts), sum(map(is_cached, parts)) if look else 0)
-
-    part = Part(
+    part: Part[_Found] = Part(
         name=file_name,
         question=question,
         render=lambda found: render_readings(
@@ -208,50 +156,31 @@ def _job(
         ),
         judge=partial(_judge, context, meter, window),
         timezone=zone.key,
-        renew=renew,
     )
     known = None
     if _is_younger(meter, window):
         known = Outcome(meter.id, "empty", reason=created_later(meter, zone))
-    return FileJob(meter.id, [window], fetch, cost, [part], known=known)
-
-
-def _check_found(context: Context, meter: Meter, answer: Readings) -> _Found:
-    """What was found; what could not be read of it is told.
-
-    Raises CloudError where there was something, and no number of it can be read.
-    """
-    unread = answer.lost + sum(not reading.is_whole for reading in answer.rows)
-    if unread:
-        of = f"{unread} of {len(answer.rows) + answer.lost} readings"
-        if not any(map(_has_number, answer.rows)):
-            raise CloudError(
-                f"readings of meter {meter.id}: {of} cannot be read, none has a number."
-            )
-        context.progress.say(f"{meter.id}: {of} cannot be read, or not whole.")
-    return _Found(answer.rows, unread)
-
-
-def _renew_file(path: Path, zone: ZoneInfo, window: Window, found: _Found) -> _Found:
-    """What was fetched over what the file at a path holds. Raises LocalError."""
-    rows = [((r.time_utc - _EPOCH) // _US, r.actual, r.value) for r in found.rows]
-
-    def read_known() -> Iterator[Row]:
-        with local_errors(path, "read"):
-            yield from read_readings(path)
-
-    renewed = renew_readings(lambda: iter(rows), read_known, zone.key, window)
-    together = [
-        Reading(_EPOCH + time_us * _US, actual, value) for time_us, actual, value in renewed.read()
-    ]
-    return _Found(together, found.unread, renewed.changed)
+    return FileJob(
+        subject=meter.id,
+        windows=[window],
+        view=asked.view,
+        fetch=fetch,
+        cost=asked.cost,
+        parts=[part],
+        known=known,
+    )
 
 
 def _judge(context: Context, meter: Meter, window: Window, found: _Found) -> Outcome:
     outcome = judge_readings(
         context, meter.id, window, len(found.rows), sum(map(_has_number, found.rows))
     )
-    return replace(outcome, unfilled=Unfilled(missing=found.unread), changed=found.changed)
+    return replace(
+        outcome,
+        unfilled=Unfilled(missing=found.unread),
+        changed=found.fetched.changed,
+        withdrawn=found.fetched.withdrawn,
+    )
 
 
 def _has_number(reading: Reading) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
 from typing import Any
 
 from copper_cli.layouts import Layout
-from copper_cli.records import AnySeries, GridSeries, Reading, Series, SeriesKind
+from copper_cli.records import GridSeries, Reading, Series, SeriesKind
 from copper_cli.render.cells import csv_lines, in_chunks
 from copper_cli.render.local_time import exact_texts, local_text, local_texts
 from copper_cli.units import amount_unit
@@ -28,6 +28,16 @@ PREFIXES: dict[SeriesKind, str] = {
 """How the names of a kind's records and columns begin."""
 _CHUNK_ROWS = 4096
 _BASELINE_RESULTS = ("time", "energy", "power")
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRows:
+    """Rows of a series, wherever they lie."""
+
+    pieces: Callable[[], Iterable[Series]]
+    """Brings them, ascending, in pieces."""
+    sum_energy: float | None
+    """What was used in all, as the file tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +60,9 @@ class SeriesFile:
     """First local midnight asked for, aware, in the zone."""
     end: datetime
     """Last local midnight asked for, aware, in the zone."""
-    series: AnySeries
+    series: SeriesRows
     """The rows."""
-    baseline: AnySeries | None = None
+    baseline: SeriesRows | None = None
     """The baseline of the same span, when asked for beside usage."""
 
 
@@ -129,7 +139,7 @@ def _render_rows(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
 
 
 def _render_records(
-    file: SeriesFile, prefix: str, series: AnySeries, raw_cells: bool
+    file: SeriesFile, prefix: str, series: SeriesRows, raw_cells: bool
 ) -> Iterator[str]:
     about = _line(
         (file.meter_id, file.meter_type, file.uom, file.timezone, file.granularity), raw_cells
@@ -180,7 +190,7 @@ def _render_columns(file: SeriesFile, raw_cells: bool) -> Iterator[str]:
 _Cells = tuple[int, str]
 
 
-def _result_cells(file: SeriesFile, series: AnySeries, *, with_register: bool) -> Iterator[_Cells]:
+def _result_cells(file: SeriesFile, series: SeriesRows, *, with_register: bool) -> Iterator[_Cells]:
     """Each row's instant and text: time, amount, power, value and actual where it has them."""
     for part in _parts(series):
         times = local_texts(part.times_s, file.timezone, separator="T", offset=True)
@@ -207,7 +217,7 @@ def _pair(
         yield texts
 
 
-def _parts(series: AnySeries) -> Iterator[Series]:
+def _parts(series: SeriesRows) -> Iterator[Series]:
     """The series in slices of some thousands of rows."""
     for piece in series.pieces():
         for first in range(0, len(piece.times_s), _CHUNK_ROWS):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from copper_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from copper_cli.archive import Archive
     from copper_cli.cloud.client import CloudClient
     from copper_cli.cloud.session import CloudSession
     from copper_cli.cloud.spans import SpanBook
@@ -87,8 +88,18 @@ class DataEnds:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """How much of what is held already is asked for again."""
+
+    recheck: bool = False
+    """All that is null, absent or empty."""
+    fresh: bool = False
+    """All of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
-    """The cloud, the clock and the watcher of one run."""
+    """The cloud, the archive, the clock and the watcher of one run."""
 
     client: CloudClient
     """One method an endpoint."""
@@ -102,6 +113,8 @@ class Context:
     """Waits that many seconds."""
     progress: Progress
     """Who watches."""
+    archive: Archive
+    """What the cloud has answered so far."""
     jobs: int = 1
     """Calls in flight at once."""
     counter: CallCounter = field(default_factory=CallCounter)
@@ -126,8 +139,8 @@ class Output:
     """Per-meter and per-gateway files, with their manifest."""
     overwrite: bool = False
     """Replace files that answer another question."""
-    recheck: bool = False
-    """Ask again for all that is null, absent or empty."""
+    asking: Asking = Asking()
+    """What is asked for again."""
     raw_cells: bool = False
     """Leave cells that a spreadsheet would run as they are."""
     lock_wait_s: float = 0.0

@@ -1,4 +1,8 @@
-"""Many files into one folder: what is there stays, what fails is told, nothing is mixed."""
+"""Many files into one folder: what is there stays, what fails is told, nothing is mixed.
+
+Of each meter the archive is asked what it lacks, the cloud for that, and the files are made of
+what the archive then holds.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from copper_cli.errors import (
     CloudError,
@@ -20,74 +23,67 @@ from copper_cli.errors import (
     UnreachableError,
     UsageError,
 )
-from copper_cli.files.reasons import local_errors
-from copper_cli.filling import FINAL_S, TO_COME_S, Gap, Unfilled, count_unfilled, open_gaps
-from copper_cli.folders.draft import discard_draft, draft_name, draft_path, find_drafts
+from copper_cli.filling import FINAL_S, TO_COME_S, Unfilled, count_unfilled, open_gaps
 from copper_cli.folders.manifest import Entry, Folder, Question, State, Verdict
 from copper_cli.records import Window
 from copper_cli.work.context import FINISHING, Context, Output
+from copper_cli.work.held_rows import View
 from copper_cli.work.interrupt import Interruption, catch_interrupt
 from copper_cli.work.outcome import Cost, Outcome
 from copper_cli.work.parallel import run_parallel
+
+T = TypeVar("T")
 
 _REFUSALS_IN_A_ROW = 3
 """So many meters refused for want of permission, or without a connection: the job is hopeless."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One file to be, made from what a job fetched."""
+class Part(Generic[T]):
+    """One file to be, made from what the archive holds of a job."""
 
     name: str
     """File name in the folder; may lie in a folder within it."""
     question: Question
     """What the file answers."""
-    render: Callable[[Any], Iterable[str]]
-    """Turns what was fetched into CSV text."""
-    judge: Callable[[Any], Outcome]
+    render: Callable[[T], Iterable[str]]
+    """Turns what is held into CSV text."""
+    judge: Callable[[T], Outcome]
     """Says whether it is empty, how many rows it has, what is unfilled."""
     timezone: str | None = None
     """IANA name of the zone whose days the file holds; None where it does not matter."""
-    renew: Callable[[Path, Entry, Any], Any] | None = None
-    """Puts what was fetched over the file that answered the question before, and its entry: nothing
-    replaces a value. None: what was fetched replaces it."""
-    inspect: Callable[[Path], Sequence[Gap]] | None = None
-    """Finds the gaps of a file that an older version wrote without a word about them."""
 
 
 @dataclass(frozen=True, slots=True)
-class FileJob:
-    """What is fetched of one meter or gateway, and the files made from it."""
+class FileJob(Generic[T]):
+    """What is asked of one meter or gateway, and the files made of it."""
 
     subject: str
     """Meter or gateway id."""
     windows: Sequence[Window]
     """What is asked for, as the manifest tells it."""
-    fetch: Callable[[Folder, bool], Any]
-    """Asks the cloud; runs in any thread. The folder holds what earlier runs wrote. True: asks
-    anew for what it had no amount for, whatever the cache holds."""
-    cost: Callable[[bool], Cost]
-    """What that would cost; no call is made. True: look how much of it the cache holds."""
-    parts: Sequence[Part]
+    view: View
+    """What of the archive the files show."""
+    fetch: Callable[[], T]
+    """Asks the cloud for what the archive lacks, and brings what it then holds; in any thread."""
+    cost: Callable[[], Cost]
+    """What that would cost; no call is made."""
+    parts: Sequence[Part[T]]
     """The files, mostly one."""
-    draft: str | None = None
-    """Name of the file whose draft keeps what is fetched until the files are whole."""
     known: Outcome | None = None
     """What became of it, where that is known without asking; None: it is to be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(Generic[T]):
     """A job that is to be done, and the parts that are."""
 
-    job: FileJob
-    parts: list[Part]
-    anew: bool
-    """It was answered before, and asking again may bring more."""
+    job: FileJob[T]
+    parts: list[Part[T]]
 
 
 def download_files(
-    context: Context, output: Output, jobs: Sequence[FileJob], noun: str = "meters"
+    context: Context, output: Output, jobs: Sequence[FileJob[T]], noun: str = "meters"
 ) -> list[Outcome]:
     """The outcome of each part of each job, in their order.
 
@@ -102,33 +98,44 @@ def download_files(
         catch_interrupt(
             context.session.cancel, partial(context.progress.say, FINISHING)
         ) as interruption,
-        Folder.open(output.folder, wait_s=output.lock_wait_s) as folder,
+        open_folder(context, output) as folder,
     ):
-        download = _Download(context, folder, interruption)
+        download = _Download[T](context, folder, interruption)
         pending = download.find_pending(jobs, output)
         context.progress.start(noun, len(pending))
         download.run(pending)
         download.end(sum(len(job.parts) for job in jobs if job.known is None))
+    context.archive.publish(force=False)
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
 
 
-def failed_job(subject: str, files: Iterable[tuple[str, Question]], error: CopperError) -> FileJob:
+def open_folder(context: Context, output: Output) -> Folder:
+    """The folder for this run alone; what was put in order there is told."""
+    folder = Folder.open(output.folder, wait_s=output.lock_wait_s, stamps=context.archive)
+    for notice in folder.notices:
+        context.progress.say(notice)
+    return folder
+
+
+def failed_job(
+    context: Context, subject: str, files: Iterable[tuple[str, Question]], error: CopperError
+) -> FileJob[Any]:
     """A meter of which it is known beforehand that nothing can be asked, and why.
 
     Files that earlier runs wrote for the same questions are kept.
     """
 
-    def fetch(folder: Folder, anew: bool) -> Any:
+    def fetch() -> Any:
         raise error
 
     def never(got: Any) -> Any:
         raise AssertionError("nothing was fetched")
 
     parts = [Part(name, question, never, never) for name, question in files]
-    return FileJob(subject, (), fetch, lambda look: Cost(0, 0), parts)
+    return FileJob(subject, (), View(context.archive, ()), fetch, lambda: Cost(0), parts)
 
 
-def start_check(context: Context, output: Output, jobs: Sequence[FileJob]) -> None:
+def start_check(context: Context, output: Output, jobs: Sequence[FileJob[T]]) -> None:
     """Say that the jobs' files are looked for: to read thousands of them takes a while.
 
     Raises UsageError where one of them is the file of the command's table.
@@ -138,7 +145,7 @@ def start_check(context: Context, output: Output, jobs: Sequence[FileJob]) -> No
     context.progress.start("files", sum(len(job.parts) for job in jobs), phase)
 
 
-class _Download:
+class _Download(Generic[T]):
     """One download into a folder as it goes on."""
 
     def __init__(self, context: Context, folder: Folder, interruption: Interruption) -> None:
@@ -149,44 +156,49 @@ class _Download:
         self._ending: CopperError | None = None
         self._refused = 0
 
-    def find_pending(self, jobs: Sequence[FileJob], output: Output) -> list[_Pending]:
+    def find_pending(self, jobs: Sequence[FileJob[T]], output: Output) -> list[_Pending[T]]:
         """The jobs with the parts that are not yet there; those that failed before come last."""
-        pending = []
-        drafts = find_drafts(self._folder.path)
+        pending: list[_Pending[T]] = []
+        replaced: list[str] = []
         for job in jobs:
-            parts, anew = [], False
+            parts = []
             for part in job.parts:
-                kept = self._known(job, part, output)
+                kept = self._known(job, part, output, replaced)
                 self._context.progress.advance()
-                if isinstance(kept, Outcome):
-                    self.outcomes[part.name] = kept
-                else:
+                if kept is None:
                     parts.append(part)
-                    anew = anew or output.recheck or is_answered(kept)
+                else:
+                    self.outcomes[part.name] = kept
             if parts:
-                pending.append(_Pending(job, parts, anew))
-            elif drafts and job.draft and draft_name(job.draft) in drafts:
-                self._discard_draft(job)  # a run was killed between its last file and this
+                pending.append(_Pending(job, parts))
+        if replaced:
+            self._context.progress.say(
+                self._folder.range_message(replaced, jobs[0].parts[0].question)
+            )
         # Else three meters without permission would keep every run from those behind them.
         return sorted(pending, key=self._has_failed)
 
-    def _known(self, job: FileJob, part: Part, output: Output) -> Outcome | Verdict:
-        """The outcome of a part that needs no call; else what a run finds under its name.
+    def _known(
+        self, job: FileJob[T], part: Part[T], output: Output, replaced: list[str]
+    ) -> Outcome | None:
+        """The outcome of a part that needs no work.
 
         Raises UsageError for a file that must not be replaced.
         """
-        verdict, entry = judge_part(self._context, self._folder, part, output)
+        verdict, entry = judge_part(self._context, self._folder, job, part, output)
         if job.known is not None:
             return self._note_known(part, job.known)
         if verdict == "changed":
-            self._context.progress.say(f"{part.name} is not as it was written; fetching it anew.")
+            self._context.progress.say(f"{part.name} is not as it was written; writing it anew.")
         if verdict == "missing":
             self._context.progress.say(
-                f"{part.name} is gone from {self._folder.path}; fetching it anew."
+                f"{part.name} is gone from {self._folder.path}; writing it anew."
             )
-        return verdict if entry is None else _kept(self._context, job.subject, part, entry)
+        if verdict == "other range":
+            replaced.append(part.name)
+        return None if entry is None else _kept(self._context, job.subject, part, entry)
 
-    def _note_known(self, part: Part, known: Outcome) -> Outcome:
+    def _note_known(self, part: Part[T], known: Outcome) -> Outcome:
         """Have the manifest say what needs no call; a file that is there stays."""
         before = self._folder.state_of(part.name)
         has_rows = before is not None and before.rows > 0 and _has_file(self._folder, part)
@@ -198,7 +210,7 @@ class _Download:
             self._folder.record(part.name, entry)
         return known
 
-    def run(self, pending: Sequence[_Pending]) -> None:
+    def run(self, pending: Sequence[_Pending[T]]) -> None:
         """Fetch and write, until all is done or something ends it."""
         parts = len(self.outcomes) + sum(len(one.parts) for one in pending)
         results = run_parallel(pending, self._fetch, self._context.jobs, self._is_stopping)
@@ -233,9 +245,8 @@ class _Download:
             f"{safe} of {parts} files are safe on disk. The same command goes on from here."
         )
 
-    def _take(self, one: _Pending, result: Callable[[], _Counted | _Failed]) -> None:
+    def _take(self, one: _Pending[T], result: Callable[[], _Counted[T] | _Failed]) -> None:
         """Write what a job brought, or note why it ended."""
-        job = one.job
         try:
             fetched = result()
         except CancelledError:
@@ -245,16 +256,10 @@ class _Download:
             return
         self._note_refusals(fetched)
         for part in one.parts:
-            self.outcomes[part.name] = _finish(self._context, self._folder, job, part, fetched)
-        if isinstance(fetched, _Counted):
-            self._discard_draft(job)
+            self.outcomes[part.name] = _finish(self._context, self._folder, one.job, part, fetched)
         self._context.progress.advance()
 
-    def _discard_draft(self, job: FileJob) -> None:
-        if job.draft is not None:
-            discard_draft(draft_path(self._folder.path, job.draft))
-
-    def _has_failed(self, one: _Pending) -> bool:
+    def _has_failed(self, one: _Pending[T]) -> bool:
         """True where an earlier run tried in vain."""
         entries = [self._folder.state_of(part.name) for part in one.parts]
         return any(entry is not None and entry.state == "failed" for entry in entries)
@@ -262,17 +267,16 @@ class _Download:
     def _is_stopping(self) -> bool:
         return self._interruption.requested or self._ending is not None
 
-    def _fetch(self, one: _Pending) -> _Counted | _Failed:
+    def _fetch(self, one: _Pending[T]) -> _Counted[T] | _Failed:
         """What a job brings, or why it brings nothing; what ends the whole run is raised."""
-        asked_utc = self._context.now_utc()
         before = self._context.counter.calls()
         try:
-            got = one.job.fetch(self._folder, one.anew)
+            got = one.job.fetch()
         except (CredentialsError, CloudError) as error:
             return _Failed(error, self._context.counter.calls() - before)
-        return _Counted(got, self._context.counter.calls() - before, asked_utc)
+        return _Counted(got, self._context.counter.calls() - before)
 
-    def _note_refusals(self, fetched: _Counted | _Failed) -> None:
+    def _note_refusals(self, fetched: _Counted[T] | _Failed) -> None:
         """End the run where one meter after the other is refused, or finds no cloud."""
         error = fetched.error if isinstance(fetched, _Failed) else None
         if not isinstance(error, (CredentialsError, UnreachableError)):
@@ -285,15 +289,10 @@ class _Download:
             self._context.session.cancel()
 
 
-def is_answered(verdict: Verdict) -> bool:
-    """True where the question was answered before, and is asked again for what may have come."""
-    return verdict in ("complete", "to come")
-
-
 def judge_part(
-    context: Context, folder: Folder, part: Part, output: Output
+    context: Context, folder: Folder, job: FileJob[T], part: Part[T], output: Output
 ) -> tuple[Verdict, Entry | None]:
-    """What lies under a part's name, and its entry where it need not be asked for.
+    """What lies under a part's name, and its entry where nothing is to be done for it.
 
     Raises UsageError for a file that must not be replaced.
     """
@@ -301,36 +300,29 @@ def judge_part(
     if verdict in ("other question", "stranger") and not output.overwrite:
         raise UsageError(folder.refuse_message(part.name, part.question))
     entry = folder.state_of(part.name)
-    if entry is None or not is_answered(verdict):
+    if entry is None or verdict not in ("complete", "to come") or output.asking.fresh:
         return verdict, None
-    entry = _inspect(context, folder, part, entry)
-    is_open = entry.is_due(context.now()) or (output.recheck and not entry.whole)
-    return verdict, None if is_open else entry
+    if not _is_current(context, job, part, entry, output):
+        return verdict, None
+    return verdict, entry
 
 
-def _inspect(context: Context, folder: Folder, part: Part, entry: Entry) -> Entry:
-    """With the buckets without an amount, where an older version did not note them.
-
-    Once nothing more is expected the folder notes them for good.
-    """
-    is_noted = entry.asked_utc is not None or entry.sha256 is None or entry.state != "fetched"
-    if part.inspect is None or is_noted:
-        return entry
-    now_s = context.now()
-    path = folder.path / part.name
-    gaps = part.inspect(path)
-    entry = replace(entry, gaps=tuple(open_gaps(gaps, now_s)), unfilled=count_unfilled(gaps, now_s))
-    ends_s = [window.end_utc.timestamp() for window in entry.windows]
-    if not ends_s or max(ends_s) > now_s - FINAL_S:
-        return entry
-    with local_errors(path, "read"):
-        written_utc = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    entry = replace(entry, asked_utc=written_utc)
-    folder.amend(part.name, entry)
-    return entry
+def _is_current(
+    context: Context, job: FileJob[T], part: Part[T], entry: Entry, output: Output
+) -> bool:
+    """True where an entry says all that can be known now."""
+    if part.timezone not in (None, entry.facts.get("timezone", part.timezone)):
+        return False  # the meter's zone has changed since
+    now_s, asking, view = context.now(), output.asking, job.view
+    is_open = entry.is_due(now_s) or (asking.recheck and not entry.whole)
+    if entry.archive is not None and view.is_at(entry.archive):
+        return not (is_open and view.lacks(asking, now_s))
+    # Written from another archive, or by a version without one: what it says of itself counts,
+    # unless this archive has it all.
+    return not is_open and view.lacks(asking, now_s)
 
 
-def _kept(context: Context, subject: str, part: Part, entry: Entry) -> Outcome:
+def _kept(context: Context, subject: str, part: Part[T], entry: Entry) -> Outcome:
     """The outcome of a part that an earlier run has done."""
     has_file = entry.sha256 is not None
     return Outcome(
@@ -340,6 +332,7 @@ def _kept(context: Context, subject: str, part: Part, entry: Entry) -> Outcome:
         rows=entry.rows,
         unfilled=_told(entry.state, entry.unfilled_at(context.now())),
         sum_energy=entry.facts.get("sum_energy"),
+        sum_from=entry.sum_from,
         reason=entry.reason if entry.state == "empty" else None,
     )
 
@@ -350,12 +343,11 @@ def _told(state: str, unfilled: Unfilled) -> Unfilled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
-    """What was fetched, what it cost, and when it was asked for."""
+class _Counted(Generic[T]):
+    """What is held of a job, and what it cost."""
 
-    got: Any
+    got: T
     calls: int
-    asked_utc: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +359,7 @@ class _Failed:
 
 
 def _finish(
-    context: Context, folder: Folder, job: FileJob, part: Part, fetched: _Counted | _Failed
+    context: Context, folder: Folder, job: FileJob[T], part: Part[T], fetched: _Counted[T] | _Failed
 ) -> Outcome:
     """Write what came, or note what failed."""
     entry = Entry(part.question, job.subject, "failed", windows=tuple(job.windows))
@@ -376,14 +368,18 @@ def _finish(
         folder.record(part.name, failed)
         error = fetched.error
         return Outcome(job.subject, "failed", reason=str(error), lasting=error.lasting)
-    got, has_file = fetched.got, _has_file(folder, part)
-    if part.renew is not None and has_file and is_same_zone(folder, part):
-        before = folder.state_of(part.name)
-        assert before is not None
-        got = part.renew(folder.path / part.name, before, got)
-    outcome = part.judge(got)
-    entry = replace(entry, **_account(outcome, part, context.now()), calls=fetched.calls)
-    entry = replace(entry, asked_utc=fetched.asked_utc.replace(microsecond=0))
+    state = job.view.state()  # before it is read: what comes meanwhile makes the file an older one
+    outcome = part.judge(fetched.got)
+    asked_s = job.view.asked_s()
+    asked_utc = datetime.fromtimestamp(int(context.now() if asked_s is None else asked_s), UTC)
+    entry = replace(
+        entry,
+        **_account(outcome, part, context.now()),
+        calls=fetched.calls,
+        asked_utc=asked_utc,
+        archive=state,
+        sum_from=outcome.sum_from,
+    )
     outcome = replace(outcome, unfilled=entry.unfilled)
     if outcome.state == "empty":
         folder.record(part.name, entry)
@@ -391,17 +387,11 @@ def _finish(
     if outcome.state == "to come":
         folder.record(part.name, entry)
         return outcome
-    folder.write(part.name, part.render(got), entry)
+    folder.write(part.name, part.render(fetched.got), entry)
     return replace(outcome, file=part.name)
 
 
-def is_same_zone(folder: Folder, part: Part) -> bool:
-    """False where a meter's zone has changed since its file was written."""
-    entry = folder.state_of(part.name)
-    return entry is None or entry.facts.get("timezone", part.timezone) == part.timezone
-
-
-def _account(outcome: Outcome, part: Part, now_s: float) -> dict[str, Any]:
+def _account(outcome: Outcome, part: Part[T], now_s: float) -> dict[str, Any]:
     """What the manifest says of an outcome."""
     facts = {"sum_energy": outcome.sum_energy, "timezone": part.timezone}
     counted = count_unfilled(outcome.gaps, now_s)
@@ -423,7 +413,7 @@ def _account(outcome: Outcome, part: Part, now_s: float) -> dict[str, Any]:
     }
 
 
-def _has_file(folder: Folder, part: Part) -> bool:
+def _has_file(folder: Folder, part: Part[T]) -> bool:
     """True where there is a file of ours, as it was written, that answers the same question."""
     entry = folder.state_of(part.name)
     verdict = folder.check(part.name, part.question)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from copper_cli.cloud.spans import SpanLimit
 from copper_cli.folders.manifest import Folder
 from copper_cli.table import Column, Table
 from copper_cli.work.context import Context, Output
-from copper_cli.work.download import FileJob, is_answered, judge_part, start_check
+from copper_cli.work.download import FileJob, judge_part, start_check
 from copper_cli.work.outcome import Cost, quota_left
 
 _COLUMNS = (
@@ -19,7 +19,7 @@ _COLUMNS = (
     Column("Count", "count"),
     Column("Note", "note"),
 )
-_FREE = Cost(0, 0)
+_FREE = Cost(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,65 +27,61 @@ class Estimate:
     """The calls of a download beyond its lists."""
 
     total: Cost
-    """All of it, were nothing there yet."""
-    kept: int
-    """Calls saved by files that are already there, and by what unfinished ones have so far."""
+    """All of it, were nothing held yet; what is held of it."""
     done: int
     """Meters or gateways whose files are all there."""
     open: int
-    """Those that have to be asked."""
+    """Those whose files are to be written."""
     dear: int = 0
     """Calls of the total that are due to what was learned of limits alone."""
 
 
 def estimate_files(
-    context: Context, output: Output, jobs: Sequence[FileJob], zones: Cost = _FREE
+    context: Context, output: Output, jobs: Sequence[FileJob[Any]], zones: Cost = _FREE
 ) -> Estimate:
     """What download_files would spend, and finding the `zones`; nothing is written, no call made.
 
     Raises UsageError where download_files would.
     """
     start_check(context, output, jobs)
-    folder = Folder.look(output.folder)
-    total, kept, done = zones, 0, 0
-    for job in jobs:
-        if job.known is not None:
-            continue
-        is_done, anew = True, False
-        for part in job.parts:
-            verdict, entry = judge_part(context, folder, part, output)
-            if entry is None:
-                is_done, anew = False, anew or is_answered(verdict)
-            context.progress.advance()
-        # To look for ten thousand answers takes 3 s; what is done needs none.
-        cost = job.cost(not is_done and not anew)
-        kept += cost.calls if is_done else cost.drafted
-        done += is_done
-        total += cost
+    folder = Folder.look(output.folder, stamps=context.archive)
     asked = [job for job in jobs if job.known is None]
+    total, done = zones, 0
+    for job in asked:
+        entries = []
+        for part in job.parts:
+            _, entry = judge_part(context, folder, job, part, output)
+            entries.append(entry)
+            context.progress.advance()
+        cost = job.cost()
+        if all(entry is not None for entry in entries):
+            done += 1
+            cost = replace(cost, held=cost.calls)
+        total += cost
     dear = _count_dear(context, asked, total.calls - zones.calls)
-    return Estimate(total, kept, done, len(asked) - done, dear)
+    return Estimate(total, done, len(asked) - done, dear)
 
 
-def _count_dear(context: Context, jobs: Sequence[FileJob], calls: int) -> int:
+def _count_dear(context: Context, jobs: Sequence[FileJob[Any]], calls: int) -> int:
     """The calls fewer that it would be, were no limit known."""
     if not context.spans.limits():
         return 0
     with context.spans.ignored():
-        return max(0, calls - sum(job.cost(False).calls for job in jobs))
+        return max(0, calls - sum(job.cost().calls for job in jobs))
 
 
 def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) -> Table:
     """The estimate as people read it; `facts` as programs do."""
     left = quota_left(context)
-    to_ask = estimate.total.calls - estimate.kept - estimate.total.cached
+    total = estimate.total
+    to_ask = total.calls - total.held - total.cached
     done_at = datetime.fromtimestamp(context.session.free_at(to_ask)).astimezone()
     done_text = f"{done_at:%a %d %b %H:%M}, if nothing else runs"
     lefts = " and ".join(f"{count} of {limit}" for limit, count in left.items())
     rows: list[tuple[Any, ...]] = [
-        ("needed in all", estimate.total.calls, _count(estimate.done + estimate.open, noun)),
-        ("answered by the cache", estimate.total.cached, None),
-        ("already on disk", estimate.kept, f"{_count(estimate.done, noun)} complete"),
+        ("needed in all", total.calls, _count(estimate.done + estimate.open, noun)),
+        ("answered by the cache", total.cached, None),
+        ("held already", total.held, f"{_count(estimate.done, noun)} complete"),
         ("to ask", to_ask, f"quota left: {lefts}"),
         ("done by", None, done_text),
     ]
@@ -93,10 +89,10 @@ def estimate_table(context: Context, title: str, noun: str, estimate: Estimate) 
         note = f"{_describe_limits(context.spans.limits())}; see copper cache info"
         rows.insert(1, ("of them for short answers", estimate.dear, note))
     facts = {
-        "calls": estimate.total.calls,
+        "calls": total.calls,
         "dear": estimate.dear,
-        "cached": estimate.total.cached,
-        "kept": estimate.kept,
+        "cached": total.cached,
+        "kept": total.held,
         "to_ask": to_ask,
         "quota_left": left,
         "done_by": done_at,

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
+from functools import partial
 from zoneinfo import ZoneInfo
 
-from copper_cli.cloud.worth import check_spacing
-from copper_cli.errors import CloudError, LocalError
+from copper_cli.errors import CloudError
 from copper_cli.files.names import safe_name
-from copper_cli.files.reasons import local_errors
 from copper_cli.filling import TO_COME_S, Gap, Unfilled
-from copper_cli.folders.draft import Draft, draft_path
-from copper_cli.folders.manifest import Entry, Question
-from copper_cli.known import renew_series
+from copper_cli.folders.entries import Question
 from copper_cli.layouts import Layout
 from copper_cli.plan import SeriesPlan
-from copper_cli.records import AnySeries, LongSeries, Meter, Series, SeriesKind
-from copper_cli.render.meter_csv import SeriesFile
-from copper_cli.render.reread import read_series
-from copper_cli.series import Survey, is_plain, survey_series
-from copper_cli.text import one_line
+from copper_cli.records import Meter, Series, SeriesKind, SumSource
+from copper_cli.render.meter_csv import SeriesFile, SeriesRows
+from copper_cli.series import SUM_PLACES, Survey, is_plain, sum_rows, survey_series
 from copper_cli.units import amount_unit
-from copper_cli.work.context import Context, Output
-from copper_cli.work.fetch_rows import count_calls, fetch_series
+from copper_cli.work.context import Asking, Context, Output
+from copper_cli.work.download import FileJob, Part
+from copper_cli.work.fetch_rows import Fetched, count_calls, fetch_rows, hold_rows
+from copper_cli.work.held_rows import HeldRows, View, series_keys
 from copper_cli.work.outcome import Cost, Outcome, State, created_later
 
 
@@ -100,6 +95,11 @@ class Planned:
             return None
         return Outcome(self.meter.id, "empty", reason=created_later(self.meter, self.zone))
 
+    def created_s(self) -> float | None:
+        """When the meter was added to the cloud, seconds since 1970 UTC."""
+        created_utc = self.meter.created_utc
+        return None if created_utc is None else created_utc.timestamp()
+
 
 @dataclass(frozen=True, slots=True)
 class MeterSeries:
@@ -107,96 +107,126 @@ class MeterSeries:
 
     planned: Planned
     """The meter and what was asked."""
-    series: AnySeries
-    """Its rows."""
-    baseline: AnySeries | None
+    rows: SeriesRows
+    """Its rows, and their sum."""
+    baseline: SeriesRows | None
     """Its baseline, where that was asked for."""
     found: Sequence[Survey]
     """What of its buckets is there, then of its baseline's."""
-    changed: int = 0
-    """Rows that hold other values than the file before."""
+    sum_from: SumSource | None
+    """Where its sum is from; None where it has none."""
+    held: HeldRows | None
+    """The archive's rows that these are."""
+    fetched: Fetched
+    """What came of asking."""
 
 
 def fetch_meter(
-    context: Context, request: SeriesRequest, planned: Planned, draft: Draft, *, anew: bool
+    context: Context, request: SeriesRequest, planned: Planned, asking: Asking
+) -> Fetched:
+    """Have the archive hold all rows of one meter, and its baseline where that is asked for."""
+    fetched = Fetched()
+    for kind in request.kinds():
+        fetched += fetch_rows(context, planned.meter, kind, planned.plan, asking)
+    if fetched.asked:
+        try:
+            _check_doubts(context, planned, request.kind)
+        except CloudError:
+            for key, span in series_keys(planned.meter.id, request.kind, planned.plan):
+                context.archive.fail(key, span, asked_s=context.now())
+            raise
+    return fetched
+
+
+def read_meter(
+    context: Context, request: SeriesRequest, planned: Planned, fetched: Fetched
 ) -> MeterSeries:
-    """All rows of one meter, and its baseline where that is asked for.
-
-    Answers in the draft are not asked for again, and those that come are noted there; where it
-    cannot be finished, they are kept for the next run. `anew`: whatever the cache holds.
-    """
-    meter = planned.meter
-    try:
-        series, *baselines = (
-            fetch_series(context, meter.id, kind, planned.plan, draft, anew=anew)
-            for kind in request.kinds()
-        )
-        if any(isinstance(one, LongSeries) for one in (series, *baselines)):
-            draft.save()  # its last answer need not be held until the file is written
-    except BaseException:
-        with suppress(LocalError):  # what ended it is what the user must hear
-            draft.save()
-        raise
-    for kind, one in zip(request.kinds(), (series, *baselines), strict=True):
-        if isinstance(one, Series):  # answers of a row or two each say nothing of their distance
-            check_spacing(one.times_s, request.granularity, f"{kind} of meter {meter.id}")
-    found = [survey(planned, one) for one in (series, *baselines)]
-    _check_doubts(context, planned, series, found[0])
-    return MeterSeries(planned, series, baselines[0] if baselines else None, found)
+    """What the archive holds of one meter, after what was just fetched."""
+    held = [hold_rows(context, planned.meter.id, kind, planned.plan) for kind in request.kinds()]
+    found, sums = [], []
+    for one in held:
+        total, source = one.sum(planned.plan.start_s, planned.plan.end_s)
+        survey = _survey(planned, one, total)
+        if source is None and survey.amounts:
+            total, source = round(survey.sum_rows, SUM_PLACES), "rows"
+        found.append(survey)
+        sums.append((total, source))
+    rows, *baselines = (
+        SeriesRows(one.pieces, total) for one, (total, _) in zip(held, sums, strict=True)
+    )
+    baseline = baselines[0] if baselines else None
+    return MeterSeries(planned, rows, baseline, found, sums[0][1], held[0], fetched)
 
 
-def _check_doubts(context: Context, planned: Planned, series: AnySeries, found: Survey) -> None:
+def _check_doubts(context: Context, planned: Planned, kind: SeriesKind) -> None:
     """Say what in an answer contradicts what else is known, and yet may be right.
 
     Raises CloudError where nothing of it holds a value, long after its time, and its sum does.
     """
-    meter = planned.meter
-    is_bare = not found.amounts and found.sum_cloud not in (0, None, *_first_amount(series))
+    meter, plan = planned.meter, planned.plan
+    held = hold_rows(context, meter.id, kind, plan)
+    total, source = held.sum(plan.start_s, plan.end_s)
+    found = _survey(planned, held, total)
+    is_bare = not found.amounts and total not in (0, None, *_first_amount(held))
     if is_bare and not _is_young(context, planned):
         raise CloudError(
             f"no row of meter {meter.id} holds a value, though the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
         )
-    if series.meter_type and meter.type and series.meter_type != meter.type:
-        context.progress.say(
-            f"{meter.id}: its rows are said to be of type {one_line(series.meter_type, 40)}, the "
-            f"meter list says {meter.type}."
-        )
     # Gaps say it already; and where windows meet at a clock change some rows are the program's own.
-    if found.disagrees() and not found.gaps and is_plain(planned.plan):
+    if source and found.disagrees() and not found.gaps and is_plain(plan):
         context.progress.say(
             f"{meter.id}: its rows add up to {found.sum_rows:.10g}, the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
         )
 
 
-def _first_amount(series: AnySeries) -> Sequence[float | None]:
+def _first_amount(held: HeldRows) -> Sequence[float | None]:
     """The amount of the first row, which some clouds count into the sum."""
-    return next(iter(series.pieces())).energy[:1] if isinstance(series, Series) else ()
+    return next((piece.energy[:1] for piece in held.pieces()), ())
 
 
-def survey(planned: Planned, series: AnySeries) -> Survey:
+def _survey(planned: Planned, held: HeldRows, sum_cloud: float | None) -> Survey:
     """What of a meter's buckets is there."""
-    created = planned.meter.created_utc
-    created_s = None if created is None else created.timestamp()
-    return survey_series(series, planned.plan, created_s)
+    return _survey_rows(planned, held.pieces(), sum_cloud)
+
+
+def _survey_rows(
+    planned: Planned, pieces: Iterable[Series], sum_cloud: float | None = None
+) -> Survey:
+    return survey_series(pieces, planned.plan, planned.created_s(), sum_cloud)
 
 
 def count_meter_calls(
-    context: Context, request: SeriesRequest, planned: Planned, output: Output, look: bool
+    context: Context, request: SeriesRequest, planned: Planned, asking: Asking
 ) -> Cost:
-    """What fetch_meter would cost into a folder.
-
-    Where it is not to `look`, neither the cache nor a draft is taken to have any of it.
-    """
-    draft = None
-    if look:
-        draft = open_draft(context, output.folder, request, planned, recheck=output.recheck)
+    """What fetch_meter would cost."""
     costs = (
-        count_calls(context, planned.meter.id, kind, planned.plan, draft, look=look)
+        count_calls(context, planned.meter.id, kind, planned.plan, asking)
         for kind in request.kinds()
     )
-    return sum(costs, Cost(0, 0))
+    return sum(costs, Cost(0))
+
+
+def cut_day(got: MeterSeries, day: Planned) -> MeterSeries:
+    """The rows of one day, both midnights, with what was used after the first.
+
+    The cloud's own sum where the day was asked by itself; else that of the rows, if all are there.
+    """
+    if got.planned is day:
+        return got  # cut already
+    held = got.held
+    assert held is not None
+    rows = held.clip(day.plan.start_s, day.plan.end_s)
+    source: SumSource | None
+    total, source = held.sum(day.plan.start_s, day.plan.end_s)
+    if source is None:
+        total = sum_rows(rows, day.plan.start_s)
+        source = None if total is None else "rows"
+    found = _survey_rows(day, [rows])
+    return MeterSeries(
+        day, SeriesRows(lambda: [rows], total), None, [found], source, None, got.fetched
+    )
 
 
 def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
@@ -211,79 +241,8 @@ def series_file(got: MeterSeries, request: SeriesRequest) -> SeriesFile:
         kind=request.kind,
         start=plan.windows[0].start_utc.astimezone(zone),
         end=plan.windows[-1].end_utc.astimezone(zone),
-        series=got.series,
+        series=got.rows,
         baseline=got.baseline,
-    )
-
-
-def renew_file(request: SeriesRequest, path: Path, before: Entry, got: MeterSeries) -> MeterSeries:
-    """What was fetched over what the file at a path holds: nothing never replaces a value.
-
-    Where values of the file stay, the sum is that of the rows, or the earlier one if it is. Raises
-    LocalError.
-    """
-    zone = got.planned.zone.key
-    changed = 0
-    renewed: list[AnySeries] = []
-    for kind, series in zip(request.kinds(), (got.series, got.baseline), strict=False):
-        assert series is not None
-
-        def read_known(kind: SeriesKind = kind) -> Iterator[Series]:
-            with local_errors(path, "read"):
-                yield from read_series(path, request.layout, kind, zone)
-
-        found = renew_series(series, read_known)
-        changed += found.changed
-        earlier = before.facts.get("sum_energy") if kind == request.kind else None
-        total = _sum_of_rows(got.planned, found.series, earlier)
-        renewed.append(replace(found.series, sum_energy=total) if found.kept else found.series)
-    series, *baselines = renewed
-    found_all = [survey(got.planned, one) for one in renewed]
-    return MeterSeries(got.planned, series, baselines[0] if baselines else None, found_all, changed)
-
-
-def _sum_of_rows(planned: Planned, series: AnySeries, earlier: float | None) -> float:
-    found = survey(planned, replace(series, sum_energy=earlier))
-    return round(found.sum_rows, 9) if earlier is None or found.disagrees() else earlier
-
-
-def inspect_file(
-    context: Context, request: SeriesRequest, planned: Planned, path: Path
-) -> list[Gap]:
-    """The gaps of a file that an older version wrote without a word about them.
-
-    Raises LocalError.
-    """
-
-    def read(first_s: int, last_s: int) -> Iterator[Series]:
-        with local_errors(path, "read"):
-            yield from read_series(path, request.layout, request.kind, planned.zone.key)
-
-    return survey(planned, LongSeries(read, None)).gaps_at(context.now())
-
-
-def open_draft(
-    context: Context, folder: Path, request: SeriesRequest, planned: Planned, *, recheck: bool
-) -> Draft:
-    """What earlier runs into a folder were answered for a meter they could not finish.
-
-    To the very same question to the same partner's cloud: the windows of another range or zone
-    may be cut elsewhere. A run that rechecks believes only what such a run was answered.
-    """
-    path = draft_path(folder, request.file_name(planned.meter.id))
-    settings = context.session.settings
-    whose = [settings.api_url, settings.enterprise_id, planned.meter.id, planned.zone.key]
-    return Draft(
-        path,
-        [
-            *whose,
-            request.kind,
-            str(request.start),
-            str(request.end),
-            request.granularity,
-            request.step_days,
-            *(["recheck"] if recheck else []),
-        ],
     )
 
 
@@ -307,10 +266,44 @@ def judge_series(context: Context, got: MeterSeries) -> Outcome:
         rows=found.rows,
         gaps=gaps,
         unfilled=unfilled,
-        changed=got.changed,
-        sum_energy=got.series.sum_energy,
+        changed=got.fetched.changed,
+        withdrawn=got.fetched.withdrawn,
+        sum_energy=got.rows.sum_energy,
+        sum_from=got.sum_from,
     )
 
 
 def _is_young(context: Context, planned: Planned) -> bool:
     return planned.plan.end_s > context.now() - TO_COME_S
+
+
+def meter_job(
+    context: Context,
+    request: SeriesRequest,
+    planned: Planned,
+    output: Output,
+    parts: Sequence[Part[MeterSeries]],
+) -> FileJob[MeterSeries]:
+    """What is asked of one meter, and the files made of it."""
+    asking = output.asking
+
+    def fetch() -> MeterSeries:
+        fetched = fetch_meter(context, request, planned, asking)
+        return read_meter(context, request, planned, fetched)
+
+    return FileJob(
+        subject=planned.meter.id,
+        windows=planned.plan.windows,
+        view=View(
+            context.archive,
+            [
+                one
+                for kind in request.kinds()
+                for one in series_keys(planned.meter.id, kind, planned.plan)
+            ],
+        ),
+        fetch=fetch,
+        cost=partial(count_meter_calls, context, request, planned, asking),
+        parts=parts,
+        known=planned.known(),
+    )

@@ -38,9 +38,13 @@ class Outcome:
     """False where, beyond its gaps and what is unfilled, something of an answer is null or may
     still come."""
     changed: int = 0
-    """Rows that hold other values than the file before."""
+    """Rows that hold other values than before."""
+    withdrawn: int = 0
+    """Rows of which the cloud now has nothing, so that the earlier values stand."""
     sum_energy: float | None = None
-    """The cloud's sum over the range, in the standard unit."""
+    """What was used over the range, in the standard unit."""
+    sum_from: str | None = None
+    """Where that is from: see records.SumSource."""
     reason: str | None = None
     """Why it failed, or is empty."""
     lasting: bool = False
@@ -52,17 +56,15 @@ class Cost:
     """Calls that a job needs."""
 
     calls: int
-    """In all."""
-    cached: int
+    """In all, were nothing held yet."""
+    cached: int = 0
     """Of them, those that the cache answers."""
-    drafted: int = 0
-    """Of them, those that an unfinished run was answered."""
+    held: int = 0
+    """Of them, those that the archive makes needless."""
 
     def __add__(self, other: Cost) -> Cost:
         """Both together."""
-        return Cost(
-            self.calls + other.calls, self.cached + other.cached, self.drafted + other.drafted
-        )
+        return Cost(self.calls + other.calls, self.cached + other.cached, self.held + other.held)
 
 
 def summarise(
@@ -85,6 +87,7 @@ def summarise(
         "late": unfilled.late,
         "missing": unfilled.missing,
         "changed": sum(o.changed for o in outcomes),
+        "withdrawn": sum(o.withdrawn for o in outcomes),
         "unfilled": _list_unfilled(outcomes),
         "failed": [
             tell_failure(i, r, lasting) | {"files": n} for (i, r, lasting), n in failed.items()

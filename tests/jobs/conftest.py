@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from held import new_archive
 
+from copper_cli.archive import Archive
 from copper_cli.cloud.client import CloudClient
 from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
@@ -44,9 +46,17 @@ def make_context(tmp_path: Path) -> Iterator[Callable[..., Context]]:
 
     Without other words: no quota worth the name, no cache of answers, files under `tmp_path`,
     the cloud's frozen clock, one call at a time. `clock`, `jobs` and `progress` may be told.
-    Contexts of one test share the folder of tokens and spans, as runs of one user do.
+    Contexts of one test share the archive and the folder of tokens and spans, as runs of one
+    user do; one that is `apart` has an archive of its own, so that it asks for everything.
     """
     with ExitStack() as stack:
+        archives: list[Archive] = []
+
+        def open_archive() -> Archive:
+            if not archives:
+                archives.append(Archive(tmp_path / "archive", archive_id="a"))
+                stack.callback(archives[0].close)
+            return archives[0]
 
         def make(
             cloud: Sandbox,
@@ -54,6 +64,7 @@ def make_context(tmp_path: Path) -> Iterator[Callable[..., Context]]:
             clock: Any = None,
             jobs: int = 1,
             progress: Progress | None = None,
+            apart: bool = False,
             **settings: Any,
         ) -> Context:
             clock = clock or clock_of(cloud)
@@ -86,6 +97,7 @@ def make_context(tmp_path: Path) -> Iterator[Callable[..., Context]]:
                 now=clock.now,
                 sleep=clock.sleep,
                 progress=progress or Silent(),
+                archive=new_archive() if apart else open_archive(),
                 jobs=jobs,
                 counter=counter,
             )

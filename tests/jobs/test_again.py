@@ -73,31 +73,23 @@ def test_nothing_is_written_again(
     assert stamps(out) == before
 
 
-@pytest.mark.parametrize("command", ["usage", "readings", "dump"])
-def test_an_estimate_looks_only_for_what_is_open(
-    cloud: Sandbox,
-    make_context: Callable[..., Context],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    command: str,
+@pytest.mark.parametrize("command", JOBS)
+def test_a_file_that_is_gone_costs_no_call(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path, command: str
 ) -> None:
-    """The cache is asked about the one meter whose file is gone, not about those that are done."""
+    """Nor does a folder that is gone, or another one: the same bytes, for the lists alone."""
     download, estimate, request = JOBS[command]
     out = tmp_path / "out"
-    download(make_context(cloud, use_cache=True), request, Output(out))
-    next(path for path in sorted(out.rglob("*.csv")) if path.name[:2].isdigit()).unlink()
-    context = make_context(cloud, use_cache=True)
-    looked: list[str] = []
-    real = context.session.is_cached
-
-    def is_cached(path: str, *rest: Any) -> bool:
-        looked.append(path)
-        return real(path, *rest)
-
-    monkeypatch.setattr(context.session, "is_cached", is_cached)
-    facts = estimate(context, request, Output(out)).facts
-    assert len(looked) == 1
-    assert (facts["calls"], facts["kept"], facts["cached"]) == (4, 3, 1)
+    download(make_context(cloud), request, Output(out))
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.csv")}
+    next(path for path in sorted(out.rglob("*.csv")) if path.name != "meter_summary.csv").unlink()
+    assert estimate(make_context(cloud), request, Output(out)).facts["to_ask"] == 0
+    for folder in (out, tmp_path / "other"):
+        since = cloud.calls
+        download(make_context(cloud), request, Output(folder))
+        assert cloud.calls - since == 2
+        after = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.csv")}
+        assert after == before
 
 
 class TestBundles:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import fetch_series, new_archive
 
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
-from copper_cli.folders.draft import Draft
 from copper_cli.jobs.interval import download_series
 from copper_cli.plan import plan_series
 from copper_cli.records import Series
 from copper_cli.sandbox import Sandbox, SandboxConfig
-from copper_cli.series import EMPTY, clip_series
+from copper_cli.series import EMPTY
 from copper_cli.work.context import Context, Output, Silent
-from copper_cli.work.fetch_rows import count_calls, fetch_series, recall_rows
+from copper_cli.work.fetch_rows import count_calls
 from copper_cli.work.meter_series import SeriesRequest
 
 PHOENIX = ZoneInfo("America/Phoenix")
@@ -49,7 +49,7 @@ class PlainCloud:
     def set(self, **options) -> None:
         self.options.__dict__.update(options)
 
-    def fetch_series(self, meter_id, kind, window, granularity, *, anew=False):
+    def fetch_series(self, meter_id, kind, window, granularity):
         o = self.options
         start, end = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
         self.asked.append((start, end))
@@ -69,9 +69,6 @@ class PlainCloud:
         value = [self.total(0, t) if o.registers else None for t in times]
         return Series(times, energy, energy, value, value, whole if o.sums else None)
 
-    def is_series_cached(self, *question) -> bool:
-        return False
-
     @staticmethod
     def total(start: int, end: int) -> float:
         """In closed form: 66 in each eleven hours."""
@@ -83,9 +80,9 @@ class PlainCloud:
         return float(since_1970(end) - since_1970(start))
 
 
-def on(cloud, book=None, now=NOW) -> Context:
-    book = book or SpanBook(None, now.timestamp)
-    return Context(cloud, None, book, now.timestamp, lambda s: None, Silent())
+def on(cloud, book=None, now=NOW, archive=None) -> Context:
+    book, archive = book or SpanBook(None, now.timestamp), archive or new_archive()
+    return Context(cloud, None, book, now.timestamp, lambda s: None, Silent(), archive)
 
 
 def midnight(day: date) -> int:
@@ -93,18 +90,12 @@ def midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, 7, tzinfo=UTC).timestamp())
 
 
-def fetch(cloud, book=None, days=YEAR, known=None, now=NOW, until=None):
+def fetch(cloud, book=None, days=YEAR, now=NOW, archive=None):
     """The year's rows, and what the cloud was asked for them."""
     before = len(cloud.asked)
     plan = plan_series(*days, PHOENIX, "hour")
-    draft, context = Draft(), on(cloud, book, now)
-    if known is not None:
-        recall_rows(context, draft, "usage", plan, known, until or plan.end_s)
-    series = fetch_series(context, "m", "usage", plan, draft)
-    pieces = list(series.pieces())
-    columns = zip(*(astuple(piece)[:5] for piece in pieces), strict=True)
-    whole = [[cell for part in column for cell in part] for column in columns]
-    return Series(*whole, series.sum_energy) if pieces[0].times_s else series, cloud.asked[before:]
+    series = fetch_series(on(cloud, book, now, archive), "m", "usage", plan)
+    return series, cloud.asked[before:]
 
 
 def check_year(series, days=YEAR) -> None:
@@ -403,52 +394,54 @@ def test_a_row_that_comes_in_between_two_calls_is_no_limit(book):
     assert book().expect("hour", YEAR_ROWS) == YEAR_ROWS
 
 
-# Going on from rows known before
+# Going on from what is held
 
 
-def test_known_rows_are_not_asked_again():
+def test_what_is_held_is_not_asked_again():
     """Half the year is there: the other half is asked, and the sum is the year's."""
-    whole, _ = fetch(PlainCloud())
-    half = midnight(date(2022, 7, 1))
-    cloud = PlainCloud()
-    known = clip_series(whole, 0, half)
-    series, asked = fetch(cloud, known=[known])
+    half, archive = date(2022, 7, 1), new_archive()
+    fetch(PlainCloud(), days=(YEAR[0], half), archive=archive)
+    series, asked = fetch(PlainCloud(), archive=archive)
     check_year(series)
-    assert asked == [(half, midnight(YEAR[1]))]
+    assert asked == [(midnight(half), midnight(YEAR[1]))]
 
 
-def test_a_known_gap_is_asked_again():
-    """A sum over unknown rows would be a part that passes for the whole; what comes before the
-    piece with the gap stands."""
-    whole, _ = fetch(PlainCloud())
-    known = clip_series(whole, 0, midnight(date(2022, 7, 1)))
-    known = Series(
-        known.times_s, [*known.energy[:50], None, *known.energy[51:]],
-        known.power, known.value, known.actual, None,
-    )  # fmt: skip
-    cloud = PlainCloud()
-    series, asked = fetch(cloud, known=[known])
+def test_what_lies_between_is_asked_alone():
+    """Spring and autumn are there: what is asked is what lies before, between and behind."""
+    archive = new_archive()
+    spring, autumn = (date(2022, 3, 1), date(2022, 6, 1)), (date(2022, 9, 1), date(2022, 12, 1))
+    for days in (autumn, spring):
+        fetch(PlainCloud(), days=days, archive=archive)
+    series, asked = fetch(PlainCloud(), archive=archive)
     check_year(series)
-    assert asked == [(midnight(YEAR[0]), midnight(YEAR[1]))]
-    february = midnight(date(2022, 2, 1))
-    pieces = [clip_series(whole, 0, february), clip_series(known, february + 1, known.times_s[-1])]
-    pieces[1].energy[50] = None
-    series, asked = fetch(cloud, known=pieces)
-    check_year(series)
-    assert asked == [(february, midnight(YEAR[1]))]
+    edges = [YEAR[0], *spring, *autumn, YEAR[1]]
+    assert asked == [
+        (midnight(a), midnight(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)
+    ]
 
 
-def test_all_is_known():
-    """No call; nor where nothing of it is known anything but the usual."""
-    whole, _ = fetch(PlainCloud())
-    series, asked = fetch(PlainCloud(), known=[whole])
+def test_a_gap_is_asked_for_again_and_nothing_else():
+    """The cloud sent no row for some hours: when they are four days old they are due."""
+    now = datetime(2022, 3, 2, 12, tzinfo=UTC)
+    days = (date(2022, 1, 1), date(2022, 3, 1))
+    end = midnight(days[1])
+    gap = end - 40 * HOUR, end - 35 * HOUR
+    archive = new_archive()
+    fetch(PlainCloud(gap=gap), days=days, now=now, archive=archive)
+    later = now + timedelta(days=2)
+    series, asked = fetch(PlainCloud(), days=days, now=later, archive=archive)
+    assert asked == [gap]
+    assert list(series.energy) == [amount(t) for t in series.times_s]
+    assert series.sum_energy is None  # its rows have changed since the cloud gave one
+
+
+def test_all_is_held():
+    """No call."""
+    archive = new_archive()
+    fetch(PlainCloud(), archive=archive)
+    series, asked = fetch(PlainCloud(), archive=archive)
     check_year(series)
     assert asked == []
-    series, asked = fetch(PlainCloud(), known=[])
-    check_year(series)
-    assert len(asked) == 1
-    early = clip_series(whole, 0, midnight(YEAR[0]))
-    assert len(fetch(PlainCloud(), known=[early])[1]) == 1
 
 
 # Against the local cloud

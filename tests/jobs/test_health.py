@@ -135,6 +135,7 @@ def report(make_context: Callable[..., Context]) -> Iterator[Callable[..., list[
                 now=context.now,
                 sleep=context.sleep,
                 progress=context.progress,
+                archive=context.archive,
             )
             table = report_health(made)
             assert [c.header for c in table.columns[5:]] == [f"{d:%m/%d}" for d in DAYS]

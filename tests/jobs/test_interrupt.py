@@ -20,6 +20,7 @@ from copper_cli.work import interrupt
 from copper_cli.work.context import Context, Output
 from copper_cli.work.download import FileJob, Part, download_files
 from copper_cli.work.fleet import ask_each
+from copper_cli.work.held_rows import View
 from copper_cli.work.interrupt import catch_interrupt
 from copper_cli.work.outcome import Cost, Outcome
 
@@ -114,7 +115,7 @@ def test_a_download_that_is_interrupted_keeps_what_is_done(
     fetched: list[int] = []
 
     def job(n: int) -> FileJob:
-        def fetch(folder: Any, anew: bool) -> int:
+        def fetch() -> int:
             if n == 2 and not pressed:
                 pressed.append(True)
                 signal.raise_signal(signal.SIGINT)
@@ -126,12 +127,13 @@ def test_a_download_that_is_interrupted_keeps_what_is_done(
         part = Part(
             f"f{n}.csv", question, lambda got: [f"{got}\r\n"], lambda got: Outcome("x", "fetched")
         )
-        return FileJob(str(n), [], fetch, lambda: Cost(1, 0), [part])
+        return FileJob(str(n), [], View(archive, ()), fetch, lambda: Cost(1), [part])
 
     with Sandbox(SandboxConfig(premises=1, now=datetime(2022, 3, 28, tzinfo=UTC))) as cloud:
-        output = Output(tmp_path / "o")
+        output, context = Output(tmp_path / "o"), make_context(cloud)
+        archive = context.archive
         with pytest.raises(KeyboardInterrupt):
-            download_files(make_context(cloud), output, [job(n) for n in range(5)])
+            download_files(context, output, [job(n) for n in range(5)])
         assert sorted(p.name for p in output.folder.glob("*.csv")) == ["f0.csv", "f1.csv"]
         outcomes = download_files(make_context(cloud), output, [job(n) for n in range(5)])
     assert [o.state for o in outcomes] == ["kept", "kept", "fetched", "fetched", "fetched"]

@@ -13,10 +13,11 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import fetch_series
 
 from copper_cli.plan import plan_series
 from copper_cli.sandbox import Sandbox, SandboxConfig
-from copper_cli.work.fetch_rows import count_calls, fetch_series
+from copper_cli.work.fetch_rows import count_calls
 
 CHANGES = [
     ("America/Denver", date(2023, 3, 12)),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import fetch_readings, new_archive
 
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import BadRequestError
@@ -14,11 +15,10 @@ from copper_cli.jobs.readings import (
     ReadingsRequest,
     download_readings,
     estimate_readings,
-    fetch_readings,
 )
 from copper_cli.records import Reading, Readings, Window
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
-from copper_cli.work.context import Context, Output, Silent
+from copper_cli.work.context import Asking, Context, Output, Silent
 
 DENVER = ZoneInfo("America/Denver")
 NOW = datetime(2022, 6, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ class PlainCloud:
 
 def on(cloud, book=None) -> Context:
     book = book or SpanBook(None, NOW.timestamp)
-    return Context(cloud, None, book, NOW.timestamp, lambda s: None, Silent())
+    return Context(cloud, None, book, NOW.timestamp, lambda s: None, Silent(), new_archive())
 
 
 @pytest.mark.parametrize("longest_h", [7 * 24, 100, 24, 5])
@@ -66,7 +66,7 @@ def test_parts_bring_each_reading_once(longest_h, has_start, has_end):
     """Whichever ends of a part an answer holds; where two readings have one instant, both."""
     longest = timedelta(hours=longest_h)
     cloud = PlainCloud(longest=longest, has_start=has_start, has_end=has_end)
-    found = fetch_readings(on(cloud), METER, WINDOW).rows
+    found = fetch_readings(on(cloud), METER, WINDOW)
     expected = [r for r in cloud.every if START <= r.time_utc < WINDOW.end_utc]
     if not has_start:  # those at the window's own start are in no answer
         expected = [r for r in expected if r.time_utc > START]
@@ -76,7 +76,7 @@ def test_parts_bring_each_reading_once(longest_h, has_start, has_end):
 def test_a_range_that_is_granted_is_one_call():
     """Four weeks, one question."""
     cloud = PlainCloud(longest=28 * DAY)
-    assert len(fetch_readings(on(cloud), METER, WINDOW).rows) == 28 * 48 + 28 * 8
+    assert len(fetch_readings(on(cloud), METER, WINDOW)) == 28 * 48 + 28 * 8
     assert cloud.asked == [WINDOW]
 
 
@@ -88,7 +88,7 @@ def test_the_limit_is_found_out_once():
     assert len(cloud.asked) <= 10
     for _ in range(3):
         cloud.asked.clear()
-        fetch_readings(context, METER, WINDOW)
+        fetch_readings(context, METER, WINDOW, Asking(fresh=True))
     assert [w.end_utc - w.start_utc for w in cloud.asked] == [7 * DAY] * 4
 
 
@@ -118,7 +118,7 @@ def test_files_and_estimate_where_a_week_is_granted(make_context, tmp_path):
     request = ReadingsRequest(date(2022, 3, 1), date(2022, 3, 30), DENVER)
 
     def files(cloud, name) -> dict[str, bytes]:
-        download_readings(make_context(cloud), request, Output(tmp_path / name))
+        download_readings(make_context(cloud, apart=True), request, Output(tmp_path / name))
         return {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.csv")}
 
     options = {"premises": 12, "quota": None, "now": NOW}

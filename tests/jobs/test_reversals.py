@@ -81,7 +81,7 @@ def check(make_context: Callable[..., Context]) -> Iterator[Callable[..., Any]]:
 
         def run(water: Water, jobs: int = 1, **rest: Any) -> Any:
             return check_water_reversals(
-                replace(make_context(cloud), client=water, jobs=jobs),
+                replace(make_context(cloud, apart=True), client=water, jobs=jobs),
                 **rest,  # type: ignore[arg-type]
             )
 

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import new_archive
 
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.errors import CloudError, NotFoundError
@@ -50,7 +51,7 @@ class Cloud:
 
 def on(cloud: Cloud) -> Context:
     book = SpanBook(None, NIGHT.timestamp)
-    return Context(cloud, None, book, NIGHT.timestamp, lambda s: None, Silent())  # type: ignore[arg-type]
+    return Context(cloud, None, book, NIGHT.timestamp, lambda s: None, Silent(), new_archive())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import requests
+from held import new_archive
 
+from copper_cli.archive import Archive
 from copper_cli.cloud import transport
 from copper_cli.cloud.client import CloudClient
 from copper_cli.cloud.events import CallDone, Event
@@ -80,6 +82,7 @@ class Machine:
     cache_dir: Path
     clock: Clock
     stack: ExitStack
+    archive: Archive = field(default_factory=new_archive)
 
     def settings(self, **changes: Any) -> Settings:
         config = self.cloud.config
@@ -99,8 +102,15 @@ class Machine:
         )
         return replace(found, **changes)
 
-    def connect(self, jobs: int = 1, spans: SpanBook | None = None, **changes: Any) -> Context:
-        """What a job works with; `changes` are settings."""
+    def connect(
+        self,
+        jobs: int = 1,
+        spans: SpanBook | None = None,
+        *,
+        apart: bool = False,
+        **changes: Any,
+    ) -> Context:
+        """What a job works with; `changes` are settings. `apart`: nothing of it is held yet."""
         counter = CallCounter()
 
         def note(event: Event) -> None:
@@ -117,6 +127,7 @@ class Machine:
             now=self.clock.now,
             sleep=self.clock.sleep,
             progress=Said(),
+            archive=new_archive() if apart else self.archive,
             jobs=jobs,
             counter=counter,
         )

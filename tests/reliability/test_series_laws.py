@@ -11,6 +11,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import fetch_series, new_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from copper_cli.plan import SeriesPlan, plan_series
 from copper_cli.records import Series, Window
 from copper_cli.series import join_windows, merge_series
 from copper_cli.work.context import Context, Silent
-from copper_cli.work.fetch_rows import fetch_series
 
 START_S = 1_604_188_800  # 2020-11-01, the end of summer time in Denver
 HOUR_S = 3600
@@ -198,6 +198,7 @@ def test_any_limit_gives_the_series_of_no_limit(
         now=lambda: float(now_s),
         sleep=lambda seconds: None,
         progress=Silent(),
+        archive=new_archive(),
     )
     times = range(plan.start_s, plan.end_s + 1, step_s)
     truth = true_columns([time_s for time_s in times if time_s <= now_s], set(), step_s)

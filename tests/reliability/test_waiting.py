@@ -198,8 +198,7 @@ class TestRecheck:
     def test_into_another_folder(self, town: Town) -> None:
         """The cache has the answer with the holes."""
         self.fill(town)
-        output = town.output(recheck=True)
-        output = type(output)(town.folder / "other", recheck=True)
+        output = town.output("other", recheck=True)
         assert download_series(town.connect(), DAY, output).facts["missing"] == 0
 
     def test_after_a_recheck_that_failed(self, town: Town) -> None:

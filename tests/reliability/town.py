@@ -12,13 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 from cloud.mini_cloud import Asked, MiniCloud, Said, make_settings
+from held import new_archive
 
+from copper_cli.archive import Archive
 from copper_cli.cloud.client import CloudClient
 from copper_cli.cloud.events import CallDone, Event
 from copper_cli.cloud.session import CloudSession
 from copper_cli.cloud.spans import SpanBook
 from copper_cli.config import Limit
-from copper_cli.work.context import CallCounter, Context, Output
+from copper_cli.work.context import Asking, CallCounter, Context, Output
 
 from .runs import Clock
 from .runs import Said as Lines
@@ -80,6 +82,7 @@ class Town:
     folder: Path
     clock: Clock
     stack: ExitStack
+    archive: Archive
     answers: dict[str, Answer] = field(default_factory=dict)
     created: dict[str, str] = field(default_factory=dict)
     meters: list[dict[str, Any]] = field(default_factory=list)
@@ -118,8 +121,8 @@ class Town:
         headers = {"Cache-Control": "max-age=31536000"}
         return found if isinstance(found, Said) else Said(body=found, headers=headers)
 
-    def connect(self, **settings: Any) -> Context:
-        """What a job works with; answers are kept as long as the cloud allows."""
+    def connect(self, *, apart: bool = False, **settings: Any) -> Context:
+        """What a job works with. `apart`: nothing of it is held yet."""
         counter = CallCounter()
 
         def note(event: Event) -> None:
@@ -140,11 +143,14 @@ class Town:
             now=self.clock.now,
             sleep=self.clock.sleep,
             progress=Lines(),
+            archive=new_archive() if apart else self.archive,
             counter=counter,
         )
 
-    def output(self, **how: Any) -> Output:
-        return Output(self.folder / "out", **how)
+    def output(
+        self, name: str = "out", *, recheck: bool = False, fresh: bool = False, **how: Any
+    ) -> Output:
+        return Output(self.folder / name, asking=Asking(recheck, fresh), **how)
 
     def asked(self, kind: str = "usage") -> int:
         """Calls for meters so far."""

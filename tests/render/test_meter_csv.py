@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +44,8 @@ def series_file(rows, kind="usage", baseline=None, **kwargs):
         "start": datetime(2020, 12, 22, tzinfo=DENVER),
         "end": datetime(2021, 1, 12, tzinfo=DENVER),
     }
-    return SeriesFile(**{**about, **kwargs}, kind=kind, series=rows, baseline=baseline)
+    shown = {"series": rows_of(rows), "baseline": rows_of(baseline)}
+    return SeriesFile(**{**about, **kwargs}, **shown, kind=kind)
 
 
 def render(file, layout, **kwargs):

@@ -6,6 +6,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from held import rows_of
 
 from copper_cli.records import Series
 from copper_cli.render.meter_csv import ROWS_HEADER, SeriesFile, render_series
@@ -37,7 +38,7 @@ def example():
     baseline = series([1.8779, 1.8632], [], [], 27.135421450046124)
     midnights = [datetime(2020, 12, day, tzinfo=DENVER) for day in (22, 23)]
     about = ("07:1095490886", "power", "kwh", "America/Denver", "hour", "usage", *midnights)
-    return SeriesFile(*about, usage, baseline)
+    return SeriesFile(*about, rows_of(usage), rows_of(baseline))
 
 
 @pytest.mark.parametrize(("place", "layout"), list(enumerate(["rows", "columns", "plain"])))
