@@ -420,10 +420,11 @@ def _mend_mode(path: Path) -> None:
     """It holds addresses: what is ours is ours alone."""
     if os.name == "nt":  # pragma: no cover - permissions are others there
         return
-    found = path.stat()
-    if found.st_uid == os.geteuid() and found.st_mode & 0o077:
-        with suppress(OSError):  # some file systems have no modes
-            path.chmod(0o700)
+    for one, mode in ((path, 0o700), (path / MARKER, 0o600), (path / LANDING, 0o600)):
+        with suppress(OSError):  # none yet; and some file systems have no modes
+            found = one.stat(follow_symlinks=False)
+            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                one.chmod(mode)
 
 
 # Reading the marker

@@ -72,7 +72,7 @@ def check(run: Run, repair: bool) -> None:
     """
     from copper_cli.jobs.archive import check_archive
 
-    table = check_archive(*run.archive_place(), repair=repair, say=run.say)
+    table = check_archive(*run.archive_place(), repair=repair)
     run.show(table)
     if left := table.facts["wrong"]:
         more = "" if repair else " `copper archive check --repair` mends what can be."

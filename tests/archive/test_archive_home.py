@@ -305,9 +305,15 @@ def test_an_archive_that_became_read_only_is_done_without(
 
 
 def test_a_folder_that_others_can_read_becomes_private(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir(mode=0o755)
-    with open_archive(ACME, tmp_path / "a"):
-        assert mode_of(tmp_path / "a") == 0o700
+    path = tmp_path / "a"
+    path.mkdir(mode=0o755)
+    with open_archive(ACME, path):
+        assert mode_of(path) == 0o700
+    for one in (path, *path.iterdir()):
+        one.chmod(0o755)  # as a backup may have brought it back
+    with open_archive(ACME, path):
+        assert mode_of(path) == 0o700
+        assert {mode_of(one) for one in path.iterdir()} == {0o600}
 
 
 def test_a_temporary_archive_is_gone_afterwards() -> None:

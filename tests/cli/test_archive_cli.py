@@ -291,6 +291,33 @@ def test_compact_publishes_what_waits(cloud: Sandbox, copper: Copper, archive: P
     assert len(list(archive.rglob("*.parquet"))) == 1
 
 
+def test_check_finds_what_is_wrong(cloud: Sandbox, copper: Copper, archive: Path) -> None:
+    """Exit 6 with a line for each, until it is mended; then the next run fetches what was lost."""
+    assert copper(*USAGE, "--output-dir", "a").code == 0
+    assert copper("archive", "compact").code == 0
+    ended = copper("archive", "check", "--format", "json")
+    assert (ended.code, ended.json["rows"]) == (0, [])
+    (month,) = archive.rglob("*.parquet")
+    data = bytearray(month.read_bytes())
+    data[len(data) // 2] ^= 1
+    month.write_bytes(data)
+    ended = copper("archive", "check", "--format", "json")
+    assert ended.code == 6
+    assert ended.json["rows"][0]["where"] == str(month)
+    assert ended.json["rows"][0]["mended"] is None
+    assert "copper archive check --repair" in ended.err
+    ended = copper("archive", "check", "--repair")
+    assert (ended.code, ended.lines[-1]) == (0, "complete!")
+    assert str(month) in ended.out
+    assert copper("archive", "check").code == 0
+    count = calls(cloud)
+    next(count)
+    assert copper(*USAGE, "--output-dir", "b").code == 0
+    assert next(count) >= 4
+    for file in Path("a").glob("*.csv"):
+        assert file.read_bytes() == (Path("b") / file.name).read_bytes()
+
+
 def test_no_command_makes_an_archive_or_a_call(
     fixed: FixedCloud, copper: Copper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
