@@ -54,7 +54,7 @@ What = Literal[
     "landing", "month", "unlisted", "answer", "coverage", "rows", "sum", "leftover", "stranger"
 ]
 _SET_ASIDE = "set-aside-"
-_FAR_S = 1 << 40
+_FAR_S = 1 << 33
 _REGISTER_STEP = 0.02
 _PLACE = 0.00005
 _SHARE = 0.01
@@ -320,7 +320,7 @@ class _Checker:
         times: list[int] = []
         amounts: list[float] = []
         is_sorted = True
-        for piece in self._archive.rows(key, -_FAR_S, _FAR_S):
+        for piece in self._archive.rows(key, 0, _FAR_S):
             is_sorted &= not times or times[-1] < piece.times_s[0]
             is_sorted &= all(a < b for a, b in pairwise(piece.times_s))
             for time_s, energy in zip(piece.times_s, piece.energy, strict=True):
@@ -331,7 +331,7 @@ class _Checker:
             yield Finding("rows", _name(key), "Its rows are out of order or there twice.")
             return
         with self._archive.reading() as db:
-            covered = landing.covered_near(db, number, (-_FAR_S, _FAR_S))
+            covered = landing.covered_near(db, number, (0, _FAR_S))
             sums = db.execute(
                 "SELECT start_s, end_s, sum FROM sums WHERE series = ? AND sum IS NOT NULL",
                 (number,),
@@ -395,9 +395,9 @@ class _Checker:
     def _check_instants(self, number: int, key: SeriesKey) -> Iterator[Finding]:
         """Readings that nobody is known to have asked for."""
         with self._archive.reading() as db:
-            covered = landing.covered_near(db, number, (-_FAR_S, _FAR_S))
+            covered = landing.covered_near(db, number, (0, _FAR_S))
         spans: list[Span] = []
-        for piece in self._archive.instants(key, -_FAR_S, _FAR_S):
+        for piece in self._archive.instants(key, 0, _FAR_S):
             spans += _find_beyond(key, [time_us // US + 1 for time_us in piece.times_us], covered)
         if spans:
             mended = self._ask_again(number, key, spans, failed=True)

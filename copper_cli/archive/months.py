@@ -205,5 +205,5 @@ def _find_zone(grid: str) -> tuple[ZoneInfo, int] | None:
     found = _ZONE_GRID.fullmatch(grid)
     try:
         return (ZoneInfo(found["zone"]), int(found["day"] or 1)) if found else None
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         return None

@@ -347,11 +347,11 @@ class _Publisher:
     def _is_sound(self, month: Month) -> bool:
         """True where the file of a month is the one that is noted, or there is none of either."""
         with self._db.reading() as db:
-            noted = noted_digests(db, month)
+            noted, announced = noted_digests(db, month)
         try:
-            return digest_file(month.file(self._path)) in noted
+            return digest_file(month.file(self._path)) in (noted, announced)
         except FileNotFoundError:
-            return not noted[:1]
+            return noted is None
 
     def _write(
         self,
@@ -650,14 +650,16 @@ def drop_month(db: sqlite3.Connection, month: Month) -> None:
     db.execute("DELETE FROM notes WHERE name = ?", (_INTENT + str(month),))
 
 
-def noted_digests(db: sqlite3.Connection, month: Month) -> list[str]:
-    """Which digests the file of a month may have: that noted, and that of one just put there."""
-    found = db.execute(
+def noted_digests(db: sqlite3.Connection, month: Month) -> tuple[str | None, str | None]:
+    """Which digest the file of a month has, and which where it has just been put there."""
+    noted = db.execute(
         "SELECT sha256 FROM months WHERE kind = ? AND granularity = ? AND month = ?",
         (month.kind, month.granularity, month.name),
-    ).fetchall()
-    found += db.execute("SELECT value FROM notes WHERE name = ?", (_INTENT + str(month),))
-    return [digest for (digest,) in found]
+    ).fetchone()
+    announced = db.execute(
+        "SELECT value FROM notes WHERE name = ?", (_INTENT + str(month),)
+    ).fetchone()
+    return noted and noted[0], announced and announced[0]
 
 
 # Months without some series
