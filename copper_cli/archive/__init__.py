@@ -134,11 +134,19 @@ class Archive:
         return self._land(key, answer)
 
     def land_readings(
-        self, key: SeriesKey, span: Span, rows: Instants, *, asked_s: float, unread: int = 0
+        self,
+        key: SeriesKey,
+        span: Span,
+        rows: Instants,
+        *,
+        asked_s: float,
+        unread: int = 0,
+        is_answered: bool = False,
     ) -> Landed:
         """Set down the answer to a question for the readings of a span.
 
-        `unread`: so many of them came and could not be read.
+        `unread`: so many of them came and could not be read. `is_answered`: the cloud is known to
+        have got so far, also where there is none of this one.
         """
         first_us, last_us = span[0] * US, span[1] * US - 1
         block, at_s = block_of_instants(rows).between(first_us, last_us), int(asked_s)
@@ -147,7 +155,7 @@ class Archive:
             at_s,
             block,
             encode(block) if block.times else b"",
-            ranges.survey_instants(bool(block.times), span, at_s, unread),
+            ranges.survey_instants(bool(block.times) or is_answered, span, at_s, unread),
             ranges.ruler_of(key),
         )
         return self._land(key, answer)
@@ -390,9 +398,9 @@ class Archive:
         version, _, mark = rest.partition(":")
         with self._db.reading() as db:
             now = landing.find_series(db, key) or (0, 0)
-            if number != str(now[0]):
+            if number not in (str(now[0]), "0"):
                 return False
-            if version == str(now[1]):
+            if (number, version) == (str(now[0]), str(now[1])):
                 return True
             # Something else of the series may have come: to see that takes longer.
             return mark == landing.mark_of(db, now[0], span, ranges.ruler_of(key))
@@ -504,6 +512,8 @@ class Archive:
         That may take long where months hold some of it; where another run lands in between, it is
         done again.
         """
+        if answer.span[0] >= answer.span[1]:
+            return Landed()
         outcome, seen = landing.Outcome(answer.body, answer.block.times), -1
         while True:
             with self._db.transaction() as db:

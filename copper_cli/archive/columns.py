@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any
 
 from copper_cli.archive.keys import Number
@@ -31,6 +31,9 @@ _LENGTH = struct.Struct("<I")
 _EVEN, _LISTED = 0, 1
 IS_NONE, IS_FLOAT, IS_INT = 0, 1, 2
 """Marks of a mixed column."""
+_ONLY_FLOATS, _ONLY_INTS = (
+    bytes(int(mark == one) for mark in range(256)) for one in (IS_FLOAT, IS_INT)
+)
 _MARKS: dict[type, int] = {type(None): IS_NONE, float: IS_FLOAT, int: IS_INT}
 
 
@@ -79,6 +82,10 @@ class Block:
     def cut(self, start: int, stop: int) -> Block:
         """The rows from one place up to another."""
         return Block(self.times[start:stop], tuple(column[start:stop] for column in self.columns))
+
+    def row(self, place: int) -> tuple[Number, ...]:
+        """The numbers of one row."""
+        return tuple(column[place] for column in self.columns)
 
     def rows(self) -> list[tuple[Number, ...]]:
         """The numbers of each row."""
@@ -186,8 +193,8 @@ def _encode_integers(column: Sequence[Number]) -> tuple[Kind, bytes]:
 def _encode_mixed(column: Sequence[Number]) -> bytes:
     marks = bytes(map(_MARKS.__getitem__, map(type, column)))
     packed = zlib.compress(marks, 1)
-    floats = [one for one, mark in zip(column, marks, strict=True) if mark == IS_FLOAT]
-    integers = [one for one, mark in zip(column, marks, strict=True) if mark == IS_INT]
+    floats = list(compress(column, marks.translate(_ONLY_FLOATS)))
+    integers = list(compress(column, marks.translate(_ONLY_INTS)))
     return b"".join([_LENGTH.pack(len(packed)), packed, _pack("d", floats), _pack("q", integers)])
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import compress, groupby
 from math import fsum
+from operator import is_not, ne
 from typing import Literal, cast
 
 from copper_cli.archive import coverage
@@ -98,8 +99,13 @@ def bump(db: sqlite3.Connection, series: int) -> None:
 
 
 def move(db: sqlite3.Connection, series: int, spans: Iterable[Span]) -> None:
-    """Note where rows that were told of before are no longer as they were."""
-    moved = _join_spans(spans)
+    """Note where rows that were told of before are no longer as they were.
+
+    A span of one instant is that of a row which only a view that begins there shows.
+    """
+    spans = list(spans)
+    moved = _join_spans(span for span in spans if span[0] < span[1])
+    moved += {span for span in spans if span[0] == span[1]}
     if not moved:
         return
     bump(db, series)
@@ -146,38 +152,57 @@ def _is_same(held: Block, fresh: Block) -> bool:
 
 
 def _put_rows(held: Block, fresh: Block) -> Outcome:
-    earlier = dict(zip(held.times, held.rows(), strict=True))
+    both = set(held.times) & set(fresh.times)
+    was, now = _only(held, both), _only(fresh, both)
     found = Outcome(b"")
-    times: list[int] = []
-    rows: list[Row] = []
+    rows: dict[int, Row] = {}
     changed = withdrawn = 0
-    for time_s, row in zip(fresh.times, fresh.rows(), strict=True):
-        old = earlier.pop(time_s, None)
-        if old is None:
-            times.append(time_s)
-            rows.append(row)
-            continue
-        new = _fill(row, old)
-        is_gone = row[0] is None and old[0] is not None
+    for place in _differing(was, now):
+        time_s, old = was.times[place], was.row(place)
+        new = _fill(now.row(place), old)
+        is_gone = now.columns[0][place] is None and old[0] is not None
         is_other = _differ(new, old)
         withdrawn += is_gone
         changed += is_other
         if is_other or is_gone:
             found.changes.append((time_s, old, new if is_other else None))
         if not _equal(new, old):
-            times.append(time_s)
-            rows.append(new)
+            rows[time_s] = new
         if new[0] != old[0]:
             found.touched.append(time_s)
-    for time_s, old in earlier.items():
-        if any(number is not None for number in old):
+    for time_s, old in _others(held, both):
+        if _says(old):
             withdrawn += 1
             found.changes.append((time_s, old, None))
-    return _finish(
-        found,
-        Block(times, block_of(times, rows, INTERVAL_WIDTH).columns),
-        Landed(changed, withdrawn),
-    )
+    rows.update(_others(fresh, both))
+    times = sorted(rows)
+    block = block_of(times, [rows[time_s] for time_s in times], INTERVAL_WIDTH)
+    return _finish(found, block, Landed(changed, withdrawn))
+
+
+def _only(block: Block, times: set[int]) -> Block:
+    """The rows of these times."""
+    if len(times) == len(block.times):
+        return block
+    keeps = [time in times for time in block.times]
+    columns = tuple(list(compress(column, keeps)) for column in block.columns)
+    return Block(list(compress(block.times, keeps)), columns)
+
+
+def _others(block: Block, times: set[int]) -> Iterator[tuple[int, Row]]:
+    """The rows of other times."""
+    if len(times) < len(block.times):
+        pairs = zip(block.times, block.rows(), strict=True)
+        yield from (pair for pair in pairs if pair[0] not in times)
+
+
+def _differing(was: Block, now: Block) -> list[int]:
+    """The places at which two blocks of equal times hold other numbers, or of another type."""
+    found: set[int] = set()
+    for a, b in zip(was.columns, now.columns, strict=True):
+        found.update(compress(range(len(a)), map(ne, a, b)))
+        found.update(compress(range(len(a)), map(is_not, map(type, a), map(type, b))))
+    return sorted(found)
 
 
 def _fill(new: Row, old: Row) -> Row:
@@ -223,12 +248,15 @@ def _join_instant(
     Equal ones are the same row, the others are paired in their order; what is left of those held
     stays. One that says nothing is none where the cloud says something.
     """
-    others = [row for row in held if row not in fresh and any(one is not None for one in row)]
+    if not fresh:
+        return list(held), [], [row for row in held if _says(row)]
+    earlier = [row for row in held if _says(row)]
+    others = [row for row in earlier if row not in fresh]
     found: list[Row] = []
     pairs: list[tuple[Row, Row]] = []
     kept: list[Row] = []
     for row in fresh:
-        if row in held or not others:
+        if row in earlier or not others:
             found.append(row)
             continue
         old = others.pop(0)
@@ -236,11 +264,13 @@ def _join_instant(
         found.append(new)
         if _differ(new, old):
             pairs.append((old, new))
-        if new != row:
+        elif new != row:
             kept.append(old)
-    if not fresh:
-        return list(held), pairs, others
     return [*found, *others], pairs, [*kept, *others]
+
+
+def _says(row: Row) -> bool:
+    return any(number is not None for number in row)
 
 
 def _finish(found: Outcome, block: Block, landed: Landed) -> Outcome:
@@ -270,7 +300,7 @@ def set_down(
     """Write an answer next to what is held, all in the transaction around it."""
     unit = US if key.is_instants else 1
     before = covered_near(db, series, answer.span)
-    moved = _put_edges(db, series, answer, before)
+    moved = _put_edges(db, series, answer, before, is_over=outcome.is_over)
     _put_changes(db, series, answer, outcome, before, unit)
     if outcome.body:
         _put_body(db, series, answer, outcome, unit)
@@ -282,9 +312,8 @@ def set_down(
         touched = [(end_s - length_s, end_s) for end_s in outcome.touched]
         is_new |= drop_sums(db, key, series, [*touched, *newly])
         is_new |= put_sum(db, series, answer.span, answer.sums[0], answer.asked_s)
-    # Who asks from a bucket's end on sees its row too: so a second more.
-    moved += [(start_s, end_s + 1) for start_s, end_s in newly]
-    if outcome.is_over:
+    if outcome.is_over or coverage.clip(before, answer.span, answer.ruler):
+        # Who asks from a bucket's end on sees its row too: so a second more.
         moved += [(time // unit - length_s, time // unit + 1) for time in outcome.times]
     move(db, series, moved)
     if is_new:
@@ -318,17 +347,22 @@ def _put_body(
 
 
 def _put_edges(
-    db: sqlite3.Connection, series: int, answer: Answer, before: Sequence[Covered]
+    db: sqlite3.Connection,
+    series: int,
+    answer: Answer,
+    before: Sequence[Covered],
+    *,
+    is_over: bool,
 ) -> list[Span]:
     """Keep the row at the very start, unless it is held as one; where it is another one now.
 
     Those that have become rows of their own go.
     """
-    moved = _drop_edges(db, series, answer, before)
+    moved = _drop_edges(db, series, answer, before, is_over=is_over)
     at_s = answer.span[0]
     if answer.edge is None:
         return moved
-    if any(one.state == "known" and one.start_s < at_s <= one.end_s for one in before):
+    if any(one.state in ("known", "null") and one.start_s < at_s <= one.end_s for one in before):
         return moved
     new = answer.edge.rows()[0]
     old = find_edge(db, series, at_s)
@@ -338,11 +372,16 @@ def _put_edges(
             return moved
     body = encode(block_of([at_s], [new], INTERVAL_WIDTH))
     db.execute("INSERT OR REPLACE INTO edges VALUES (?, ?, ?)", (series, at_s, body))
-    return [*moved, (at_s, at_s + 1)]
+    return [*moved, (at_s, at_s)]
 
 
 def _drop_edges(
-    db: sqlite3.Connection, series: int, answer: Answer, before: Sequence[Covered]
+    db: sqlite3.Connection,
+    series: int,
+    answer: Answer,
+    before: Sequence[Covered],
+    *,
+    is_over: bool,
 ) -> list[Span]:
     """Drop the edges that are rows now; where who asks from there on sees another row."""
     start_s, end_s = answer.span
@@ -352,12 +391,12 @@ def _drop_edges(
         (series, start_s, end_s),
     ).fetchall()
     edges = {at_s: find_edge(db, series, at_s) for (at_s,) in found}
-    if any(one.start_s == end_s for one in before):
+    if not is_over and any(one.start_s <= end_s < one.end_s for one in before):
         edges.setdefault(end_s, None)  # of what follows this is the row at the very start
     for at_s, edge in edges.items():
         rows = answer.block.between(at_s, at_s).rows()
         if rows and (edge is None or not _equal(rows[0], edge)):
-            moved.append((at_s, at_s + 1))
+            moved.append((at_s, at_s))
         if rows and rows[0][0] is not None:
             db.execute("DELETE FROM edges WHERE series = ? AND end_s = ?", (series, at_s))
     return moved
@@ -562,8 +601,9 @@ def mark_of(db: sqlite3.Connection, series: int, span: Span, ruler: Ruler) -> st
     """A text that is another one whenever a view of a span shows something else."""
     covered = coverage.clip(covered_near(db, series, span), span, ruler)
     (moved,) = db.execute(
-        "SELECT max(version) FROM moves WHERE series = ? AND start_s < ? AND end_s > ?",
-        (series, span[1], span[0]),
+        "SELECT max(version) FROM moves WHERE series = ?1 AND start_s < ?3 AND end_s >= ?2"
+        " AND (start_s < end_s AND end_s > ?2 OR start_s = end_s AND start_s = ?2)",
+        (series, *span),
     ).fetchone()
     unread = sum(one.unread for one in covered)
     said = coverage.states(covered), sum_of(db, series, span), moved, unread
