@@ -33,6 +33,8 @@ MARKER = "archive.json"
 """Says that a folder is an archive, and whose."""
 LANDING = "landing.sqlite"
 """What is not published yet, and all that is no row."""
+MARKER_NOTE = "archive.json"
+"""The landing's note that holds the same text: each can be made anew from the other."""
 WRITER_LOCK = "writer.lock"
 """Held by whoever replaces files; landing needs it not."""
 FORMAT = "copper-archive"
@@ -55,6 +57,10 @@ _NETWORK_TYPES = re.compile(
     r"|vmhgfs|prl_fs|fuse\.(?:sshfs|rclone|s3fs|gcsfuse|davfs2?|curlftpfs|smbnetfs|ceph-fuse"
     r"|glusterfs|vmhgfs-fuse|blobfuse2?|goofys|mount-s3|juicefs|afp|cifs|nfs)"
 )
+
+
+class DamagedMarkerError(LocalError):
+    """`archive.json` cannot be read as one."""
 
 
 class Place(Protocol):
@@ -233,6 +239,8 @@ def _connected(path: Path, marker: Marker, *, is_temporary: bool = False) -> Ite
     archive = Archive(path, archive_id=marker.id, temporary=is_temporary, wal=is_local)
     archive.is_forgotten = tell_forgotten(archive, bytes.fromhex(marker.key))
     try:
+        if not is_temporary and archive.note(MARKER_NOTE) != marker.text():
+            archive.set_note(MARKER_NOTE, marker.text())
         yield archive
     finally:
         archive.close()
@@ -442,10 +450,15 @@ def read_marker(path: Path) -> Marker | None:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "it is a file") from None
         return None
+    return parse_marker(path, data)
+
+
+def parse_marker(path: Path, text: str | bytes) -> Marker:
+    """What such a text says. Raises DamagedMarkerError, LocalError for a newer version."""
     try:
-        return _parse_marker(path, json.loads(data))
+        return _parse_marker(path, json.loads(text))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise LocalError(
+        raise DamagedMarkerError(
             f"{clean(str(path / MARKER))} is damaged; run `copper archive check --repair` with "
             f"--archive {clean(str(path))}."
         ) from None

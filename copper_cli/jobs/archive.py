@@ -115,12 +115,16 @@ def check_archive(path: Path, owner: Owner | None, *, repair: bool) -> Table:
     With `repair` what can be mended is, and the next run fetches what is lost.
     """
     from copper_cli.archive.check import check
+    from copper_cli.archive.rescue import rescue
 
-    with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
-        found = check(opened.archive, repair=repair)
-    rows = [(one.where, one.text, one.mended) for one in found]
-    wrong = sum(1 for one in found if one.mended is None)
+    faults = rescue(path, owner, repair=repair)
+    rows = [(one.where, one.text, one.mended) for one in faults]
+    if all(one.mended for one in faults):  # else it cannot be opened
+        with open_existing(path) as opened:
+            _check_owner(path, opened.marker.owner, owner)
+            found = check(opened.archive, repair=repair)
+        rows += [(one.where, one.text, one.mended) for one in found]
+    wrong = sum(1 for _, _, mended in rows if mended is None)
     return Table("Archive check", _FINDINGS, rows, {"wrong": wrong})
 
 

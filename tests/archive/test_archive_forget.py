@@ -36,7 +36,8 @@ def key(subject: str, kind: str = "usage") -> SeriesKey:
 def land(archive: Archive, subject: str, hours: int = LONG, kind: str = "usage") -> None:
     times = [START + HOUR * at for at in range(hours + 1)]
     energy = [0.5 + at % 7 for at in range(hours + 1)]
-    series = Series(times, energy, energy, [None] * len(times), [None] * len(times), 1.5, "power")
+    total = sum(energy[1:])
+    series = Series(times, energy, energy, [None] * len(times), [None] * len(times), total, "power")
     span = times[0], times[-1]
     archive.land(key(subject, kind), span, series, buckets=Grid(span, "hour"), asked_s=times[-1])
 
