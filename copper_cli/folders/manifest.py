@@ -298,7 +298,6 @@ class Folder:
                 if before is not None and before.sha256 is not None and path.exists():
                     # Somebody changed it: the old digest lets the next run see that.
                     kept = replace(entry, sha256=before.sha256)
-                self._was.pop(name, None)
             elif before is not None and _outlives(before, entry):
                 kept = _keep_file(before, entry)
             else:
@@ -479,9 +478,10 @@ class Folder:
         return True
 
     def _recall(self, name: str) -> tuple[Any, ...] | None:
-        with suppress(LocalError):  # stamps save time, nothing else
+        try:
             return self._stamps.stamp_get(self._prefix + name)
-        return None
+        except LocalError:
+            return None  # stamps save time, nothing else
 
     def _remember(self, name: str, stamp: Stamp) -> None:
         with suppress(LocalError):
@@ -613,9 +613,10 @@ def _sweep(folder: Path) -> list[str]:
     inner = []
     with os.scandir(folder) as entries:
         for one in entries:
-            if _TEMPORARY.fullmatch(one.name):
-                Path(one.path).unlink()
-            elif not one.name.startswith(".") and one.is_dir(follow_symlinks=False):
+            if one.name.startswith("."):
+                if _TEMPORARY.fullmatch(one.name):
+                    Path(one.path).unlink()
+            elif one.is_dir(follow_symlinks=False):
                 inner.append(one.name)
     return inner
 

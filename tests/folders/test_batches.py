@@ -206,11 +206,11 @@ class TestWhenTheyTakeTheirNames:
             folder.write("c.csv", ["c"], entry())
             folder.record("c.csv", entry(state="empty"))
             folder.write("c.csv", ["d"], entry())
+        assert temporaries(path) == []
         assert (path / NAME).read_text() == "two"
         assert not (path / "b.csv").exists()
         assert (path / "c.csv").read_text() == "d"
         assert verdicts(path, OTHER) == ["failed"]
-        assert temporaries(path) == []
 
     def test_many_threads_write(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every file and every entry is there in the end."""
@@ -394,8 +394,10 @@ class TestKilled:
         assert Folder.look(path).check(NAME, OTHER) == "complete"
         assert Folder.look(path).check(NAME, QUESTION) == "new"
         assert (path / NAME).exists()
+        with Folder.open(path) as folder:
+            assert not (path / NAME).exists()
+            assert folder.check(NAME, OTHER) == "complete"
         assert verdicts(path, OTHER, QUESTION) == ["complete", "new"]
-        assert not (path / NAME).exists()
         assert "was" not in on_disk(path)[NAME]
 
     @pytest.mark.parametrize("state", ["fetched", "empty"])
@@ -497,6 +499,24 @@ class TestInterrupted:
             shutil.rmtree(path)
             at += 1
         assert at > 12
+
+    def test_ctrl_c_while_the_folder_is_closed(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody is in a hurry: nothing is left lying about, and the folder is let go."""
+        put(path)
+        folder = Folder.open(path)
+        folder.write(NAME, ["new"], entry(OTHER))
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Folder, "_save", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                folder.close()
+        assert listing(path) == [".copper.lock", NAME, "manifest.json"]
+        assert verdicts(path, QUESTION) == ["complete"]
 
     def interrupt(self, path: Path, at: int) -> bool:
         """A run interrupted at a call of the system; False where it came to its end."""
