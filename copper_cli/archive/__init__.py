@@ -49,6 +49,7 @@ from copper_cli.archive.rows import (
 from copper_cli.archive.schema import FILE_NAME, Database, damaged
 from copper_cli.buckets import DAY_S, Grid, bucket_s
 from copper_cli.errors import LocalError
+from copper_cli.filling import FINAL_S
 from copper_cli.records import Series
 
 __all__ = [
@@ -141,12 +142,12 @@ class Archive:
         *,
         asked_s: float,
         unread: int = 0,
-        is_answered: bool = False,
+        is_doubtful: bool = False,
     ) -> Landed:
         """Set down the answer to a question for the readings of a span.
 
-        `unread`: so many of them came and could not be read. `is_answered`: the cloud is known to
-        have got so far, also where there is none of this one.
+        `unread`: so many of them came and could not be read. `is_doubtful`: others came that may
+        be of this one.
         """
         first_us, last_us = span[0] * US, span[1] * US - 1
         block, at_s = block_of_instants(rows).between(first_us, last_us), int(asked_s)
@@ -155,7 +156,13 @@ class Archive:
             at_s,
             block,
             encode(block) if block.times else b"",
-            ranges.survey_instants(bool(block.times) or is_answered, span, at_s, unread),
+            ranges.survey_instants(
+                any(one is not None for column in block.columns for one in column),
+                span,
+                at_s,
+                unread,
+                is_doubtful=is_doubtful,
+            ),
             ranges.ruler_of(key),
         )
         return self._land(key, answer)
@@ -282,6 +289,9 @@ class Archive:
         if fresh:
             return [span]
         covered = self.coverage(key, span)
+        if key.is_instants and recheck:
+            # How many readings there are nobody knows: of the last thirty days more may come.
+            covered = ranges.clip(covered, (span[0], int(now_s) - FINAL_S), ranges.ruler_of(key))
         return ranges.lacking(covered, span, ranges.ruler_of(key), now_s=now_s, recheck=recheck)
 
     def is_whole(self, key: SeriesKey, span: Span) -> bool:

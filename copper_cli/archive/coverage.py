@@ -106,10 +106,12 @@ def _survey_gaps(
     return join(found)
 
 
-def survey_instants(has_rows: bool, span: Span, asked_s: int, unread: int) -> list[Covered]:
+def survey_instants(
+    has_rows: bool, span: Span, asked_s: int, unread: int, *, is_doubtful: bool = False
+) -> list[Covered]:
     """The ranges of a span after an answer of readings: they reach the cloud within two days."""
     start_s, end_s = span
-    if unread:
+    if unread or is_doubtful:
         return [Covered(start_s, end_s, "null", asked_s, 0, unread)]
     closed_s = min(end_s, max(start_s, asked_s - TO_COME_S)) if has_rows else start_s
     found = [
@@ -349,16 +351,29 @@ def _asks_from(one: Covered, ruler: Ruler, now_s: float, recheck: bool) -> int |
         return None
     if one.state == "failed" or recheck:
         return one.start_s
+    if not one.buckets:
+        return _asks_instants_from(one, now_s)
     gap = Gap(one.start_s, one.end_s, one.buckets)
     if not is_due([gap], one.asked_s, now_s):
         return None
-    if ruler.step_s is None or not one.buckets:
+    if ruler.step_s is None:
         return one.start_s
     # What had become final when it was last asked for is not due. In steps, else each day would
     # leave a range of its own behind.
     since_s = coarse(int(min(one.asked_s, now_s)) - FINAL_S)
     since_s -= (since_s - ruler.phase_s) % ruler.step_s
     return max(one.start_s, since_s)
+
+
+def _asks_instants_from(one: Covered, now_s: float) -> int | None:
+    """The same for readings: what was young when it was asked for is asked by each run."""
+    closed_s = min(one.end_s, max(one.start_s, int(one.asked_s) - TO_COME_S))
+    old, young = Gap(closed_s - 1, closed_s, 1), Gap(closed_s, one.end_s, 0)
+    if one.start_s < closed_s and is_due([old], one.asked_s, now_s):
+        return one.start_s
+    if closed_s < one.end_s and is_due([young], one.asked_s, now_s):
+        return closed_s
+    return None
 
 
 def _add(found: list[Span], start_s: int, end_s: int) -> None:

@@ -311,7 +311,8 @@ def set_down(
     if answer.sums is not None:
         touched = [(end_s - length_s, end_s) for end_s in outcome.touched]
         is_new |= drop_sums(db, key, series, [*touched, *newly])
-        is_new |= put_sum(db, series, answer.span, answer.sums[0], answer.asked_s)
+        if not outcome.landed.withdrawn:  # else it is not the sum of what is held
+            is_new |= put_sum(db, series, answer.span, answer.sums[0], answer.asked_s)
     if outcome.is_over or coverage.clip(before, answer.span, answer.ruler):
         # Who asks from a bucket's end on sees its row too: so a second more.
         moved += [(time // unit - length_s, time // unit + 1) for time in outcome.times]

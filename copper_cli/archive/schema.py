@@ -42,9 +42,9 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 _TABLES = """
 CREATE TABLE series (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, kind TEXT NOT NULL, granularity TEXT NOT NULL,
-    grid TEXT NOT NULL, version INTEGER NOT NULL DEFAULT 0, meter_type TEXT,
-    UNIQUE (subject, kind, granularity, grid));
+    id INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, kind TEXT NOT NULL,
+    granularity TEXT NOT NULL, grid TEXT NOT NULL, version INTEGER NOT NULL DEFAULT 0,
+    meter_type TEXT, UNIQUE (subject, kind, granularity, grid));
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY AUTOINCREMENT, series INTEGER NOT NULL, start_s INTEGER NOT NULL,
     end_s INTEGER NOT NULL, asked_s INTEGER NOT NULL, rows INTEGER NOT NULL, first_s INTEGER,
