@@ -596,7 +596,7 @@ class Archive:
         """True where a month is published that may hold rows of a span, of whatever meter."""
         back_s = 2 * bucket_s(key.granularity) if key.granularity else DAY_S
         bounds = [
-            datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
+            datetime.fromtimestamp(min(max(at_s, 0), _LAST_S), UTC).strftime("%Y-%m")
             for at_s in (span[0] - back_s, span[1])
         ]
         found = db.execute(
@@ -671,3 +671,5 @@ class Archive:
 
 
 _FAR = 1 << 62
+_LAST_S = 253_402_300_799
+"""The last second that has a year of four digits."""

@@ -23,6 +23,9 @@ def describe_end(facts: Facts, left_out: Mapping[str, int]) -> Iterator[str]:
         yield _describe_left_out(left_out)
     if facts.get("changed"):
         yield f"{count(facts['changed'], 'row')} changed in the cloud since."
+    if facts.get("withdrawn"):
+        rows = count(facts["withdrawn"], "row")
+        yield f"{rows} withdrawn by the cloud, which now has no value there; the earlier ones stay."
     if silent := [one["id"] for one in facts.get("empties") or () if not one["reason"]]:
         yield f"Without any data in this range: {_name(silent)}."
     if facts.get("unfilled"):

@@ -83,6 +83,7 @@ def _download(
     step: int | None,
     overwrite: bool,
     recheck: bool,
+    fresh: bool,
     dry_run: bool,
     **rest: Any,
 ) -> None:
@@ -99,6 +100,7 @@ def _download(
         request,
         overwrite=overwrite,
         recheck=recheck,
+        fresh=fresh,
         dry_run=dry_run,
     )
 

@@ -80,14 +80,15 @@ def option(*names: str, **attrs: Any) -> Callable[[F], F]:
 
 OVERWRITE = option("--overwrite", is_flag=True, help="Replace files that answer other questions.")
 RECHECK = option("--recheck", is_flag=True, help="Ask again for all that is null, absent or empty.")
+FRESH = option("--fresh", is_flag=True, help="Ask again for all of it, whatever is held.")
 DRY_RUN = option(
     "--dry-run", is_flag=True, help="Show the calls it would take, and when it would be done."
 )
 
 
 def download_options(command: F) -> F:
-    """What every download takes: `overwrite`, `recheck` and `dry_run`."""
-    for add in (DRY_RUN, RECHECK, OVERWRITE):
+    """What every download takes: `overwrite`, `recheck`, `fresh` and `dry_run`."""
+    for add in (DRY_RUN, FRESH, RECHECK, OVERWRITE):
         command = add(command)
     return command
 

@@ -22,6 +22,7 @@ from copper_cli.errors import CredentialsError, IncompleteError, LocalError, Usa
 
 if TYPE_CHECKING:
     from copper_cli.archive import Archive
+    from copper_cli.archive.home import Owner
     from copper_cli.cloud.app import AppClient
     from copper_cli.cloud.session import CloudSession
     from copper_cli.cloud.token import Grant
@@ -77,15 +78,17 @@ class Run:
         folder = self._values["output_dir"]
         return Path(folder) / name if folder else Path(name)
 
-    def output(self, *, overwrite: bool = False, recheck: bool = False) -> Output:
-        """Where a download's files go and how they look."""
-        from copper_cli.work.context import Output
+    def output(
+        self, *, overwrite: bool = False, recheck: bool = False, fresh: bool = False
+    ) -> Output:
+        """Where a download's files go, how they look, and what is asked for again."""
+        from copper_cli.work.context import Asking, Output
 
         raw_cells = self._values["raw_cells"]
         return Output(
             self.folder,
             overwrite=overwrite,
-            recheck=recheck,
+            asking=Asking(recheck=recheck, fresh=fresh),
             raw_cells=raw_cells,
             table=self.csv_output_file,
         )
@@ -161,6 +164,41 @@ class Run:
             self._archive = self._stack.enter_context(opened)
         return self._archive
 
+    def archive_place(self) -> tuple[Path, Owner | None]:
+        """Where the archive is, for a command that makes no call, and whose it must be.
+
+        Typed, it may be anybody's. CredentialsError where nothing says which it is.
+        """
+        from copper_cli.archive.home import default_path, find_owner
+        from copper_cli.cli.settings import read_archive_place
+        from copper_cli.config import data_dir
+
+        is_typed_here = is_typed(self._ctx, "archive")
+        if self._values["sandbox"] and not is_typed_here:
+            raise UsageError("--sandbox has no archive that stays; name one with --archive.")
+        place = read_archive_place(
+            self._values,
+            self._env,
+            profile_first=is_typed(self._ctx, "profile"),
+            enterprise_typed=is_typed(self._ctx, "enterprise_id"),
+            archive_typed=is_typed_here,
+        )
+        owner = find_owner(place) if place.enterprise_id else None
+        if place.archive is not None:
+            return place.archive, None if is_typed_here else owner
+        if owner is None:
+            raise CredentialsError(
+                "COPPER_ENTERPRISE_ID is not set, which says whose archive is meant. Export it, "
+                "name a profile (--profile), or name the archive (--archive)."
+            )
+        return default_path(data_dir(self._env), owner), owner
+
+    def cache_folder(self) -> Path:
+        """Where answers and tokens are kept."""
+        from copper_cli.config import cache_dir
+
+        return cache_dir(self._env)
+
     # The cloud
 
     def context(self, profile: str | None = None) -> Context:
@@ -175,6 +213,7 @@ class Run:
         return self._context
 
     def _open_context(self, profile: str | None) -> Context:
+        from copper_cli.archive.lists import ListBook
         from copper_cli.cloud.client import CloudClient
         from copper_cli.cloud.spans import open_spans
         from copper_cli.work.context import CallCounter, Context
@@ -187,7 +226,12 @@ class Run:
         counter = CallCounter()
         session = self.session(settings, counter=counter)
         return Context(
-            client=CloudClient(session, settings.enterprise_id, settings.query_limit),
+            client=CloudClient(
+                session,
+                settings.enterprise_id,
+                settings.query_limit,
+                on_list=ListBook(archive).take,
+            ),
             session=session,
             archive=archive,
             spans=open_spans(settings, time.time),
@@ -264,10 +308,11 @@ class Run:
         *,
         overwrite: bool,
         recheck: bool,
+        fresh: bool,
         dry_run: bool,
     ) -> None:
         """Do a download, or with --dry-run say what it would cost."""
-        output = self.output(overwrite=overwrite, recheck=recheck)
+        output = self.output(overwrite=overwrite, recheck=recheck, fresh=fresh)
         if dry_run:
             self.show_estimate(estimate(self.context(), request, output))
             return

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from copper_cli.errors import LocalError
 from copper_cli.files.opening import open_plain
 from copper_cli.files.reasons import local_errors
-from copper_cli.filling import Gap, Unfilled, count_unfilled, is_due
+from copper_cli.filling import FINAL_S, Gap, Unfilled, count_unfilled, is_due
 from copper_cli.records import Window
 from copper_cli.text import clean
 
@@ -137,8 +137,12 @@ class Entry:
             # was to come was never asked for again unless the same command ran in time.
             is_nothing = self.rows == 0 and self.state in ("empty", "fetched")
             is_over = any(gap.until_s <= now_s for gap in self.gaps)
+            # Nor did it say what its rows lack: of those that may still come nobody knows.
+            ends_s = [window.end_utc.timestamp() for window in self.windows]
+            is_young = self.state == "fetched" and max(ends_s, default=now_s) > now_s - FINAL_S
             return (
                 is_nothing
+                or is_young
                 or (self.state == "to come" and is_over)
                 or is_due(self.gaps, None, now_s)
             )

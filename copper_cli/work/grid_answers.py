@@ -193,8 +193,6 @@ class SharedAnswers:
         """Set an answer down, by gateway: also that there was nothing of one."""
         archive, asked_s = self._context.archive, self._context.now()
         nothing = GridSeries((), (), ())
-        # Where some have readings the cloud had got so far, and the others have none.
-        is_answered = any(found.times_us for found in answer.series.values())
         answers = []
         for site in self._sites:
             first, last = _intersect(site.span, part)
@@ -213,7 +211,7 @@ class SharedAnswers:
                     rows,
                     asked_s=asked_s,
                     unread=unread,
-                    is_answered=is_answered,
+                    is_doubtful=answer.unnamed > 0,
                 )
                 before = self._landed[site.gateway.id]
                 self._landed[site.gateway.id] = Landed(

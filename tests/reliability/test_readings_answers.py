@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from cloud.mini_cloud import Asked, Said
+from held import new_archive
 
 from copper_cli.cloud.events import RowsLeftOut
 from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
@@ -209,13 +210,12 @@ class TestAskedAgain:
             ("2021-05-02 00:00:02", "7", "0.7"),
         ]
 
-    def test_days_of_another_zone_are_not_put_over(self, kind: Kind) -> None:
-        """The meter's zone is another one now: local times would mean other instants."""
+    def test_days_of_another_zone_are_other_instants(self, kind: Kind) -> None:
+        """The meter's zone is another one now: what is held stands at its local times there."""
         kind.download(YESTERDAY)
         premise = {"id": "p0", "created_at": "2020-01-01T00:00:00Z", "timezone": "America/Chicago"}
         kind.town.cloud.say(f"{ROOT}/premise", default=[premise])
         kind.rows = lambda asked: hourly(asked)[:3]
-        kind.later()
         kind.town.clock.set(datetime(2021, 5, 3, 16, tzinfo=UTC))
         context = kind.town.connect(use_cache=False)
         output = kind.town.output()
@@ -223,7 +223,8 @@ class TestAskedAgain:
             download_grid_readings(context, GridRequest(YESTERDAY, YESTERDAY), output)
         else:
             download_readings(context, ReadingsRequest(YESTERDAY, YESTERDAY), output)
-        assert [time for time, _, _ in kind.cells()] == [f"2021-05-02 0{h}:00:00" for h in range(3)]
+        hours = [f"2021-05-02 {hour:02d}:00:00" for hour in range(24)]
+        assert [time for time, _, _ in kind.cells()] == hours
 
     @pytest.mark.parametrize(
         ("newest", "expected"),
@@ -377,13 +378,15 @@ class TestUnreadable:
         facts = kind.download().facts
         assert (facts["complete"], facts["missing"], kind.entry()["rows"]) == (True, 1, 23)
 
-    def test_such_an_answer_is_not_kept(self, kind: Kind) -> None:
-        """Into another folder it is asked for anew."""
+    def test_another_folder_tells_them_too(self, kind: Kind) -> None:
+        """Without a call; --recheck asks."""
         kind.rows = put(4, ("x", 5, 0.5))
         kind.download()
         (kind.town.folder / "out").rename(kind.town.folder / "first")
         kind.rows = hourly
-        assert kind.download().facts["missing"] == 0
+        assert kind.download().facts["missing"] == 1
+        assert kind.calls() == 1
+        assert kind.download(recheck=True).facts["missing"] == 0
         assert kind.calls() == 2
 
     def test_cells_are_counted_by_the_row(self, kind: Kind) -> None:
@@ -501,23 +504,6 @@ class TestGateways:
         grid.download()
         assert all(volts and hertz for _, volts, hertz in grid.cells())
 
-    def test_a_gateway_that_is_due_is_asked_past_the_cache(self, grid: Kind) -> None:
-        """Though the first one, whose file is gone, was never answered before."""
-        grid.rows = hourly  # nothing of h: to be asked for again for thirty days
-        day = date(2021, 4, 3)
-        grid.download(day)
-        (grid.town.folder / "out" / "g.csv").unlink()
-        grid.town.clock.set(datetime(2021, 5, 5, 15, tzinfo=UTC))
-        (grid.town.folder / "out").rename(grid.town.folder / "first")
-        grid.download(day)  # nothing is expected any more: the cache keeps it
-        assert grid.calls() == 2
-        (grid.town.folder / "out").rename(grid.town.folder / "second")
-        (grid.town.folder / "first").rename(grid.town.folder / "out")
-        grid.rows = self.both
-        assert grid.plan(day) == 1
-        assert grid.download(day).facts["done"] == 2
-        assert grid.calls() == 3
-
 
 class TestAnotherDay:
     @pytest.mark.parametrize("hours", [-24, -0.75, 24.5, 48])
@@ -599,20 +585,23 @@ class TestYoung:
         # Yesterday ended at 06:00 UTC of the first day, nine hours before.
         # The last time without --recheck is the first run after it has become two days old.
         assert asked == [0, 1, 2]
-        assert rechecked == list(range(31))
+        assert rechecked == list(range(30))
 
-    def test_the_cache_hides_no_late_reading(self, kind: Kind) -> None:
-        """Five days after its end more has come: another folder has it."""
+    def test_another_folder_costs_no_call(self, kind: Kind) -> None:
+        """Five days after its end more may have come: --recheck brings it."""
         day = YESTERDAY - 5 * D
         kind.rows = lambda asked: hourly(asked)[:3]
         kind.download(day)
         (kind.town.folder / "out").rename(kind.town.folder / "first")
         kind.rows = hourly
-        assert kind.plan(day) == 1
+        assert kind.plan(day) == 0
         kind.download(day)
+        assert len(kind.cells()) == 3
+        assert kind.plan(day, recheck=True) == 1
+        kind.download(day, recheck=True)
         assert len(kind.cells()) == 24
 
-    def test_an_old_day_is_kept_in_the_cache(self, kind: Kind) -> None:
+    def test_an_old_day_is_held(self, kind: Kind) -> None:
         """Nothing more is expected of it."""
         kind.download()
         (kind.town.folder / "out").rename(kind.town.folder / "first")
@@ -682,7 +671,7 @@ def forge_header_of_version_1(kind: Kind) -> None:
         del entry[name]
     entry |= {"rows": 0, "to_come": 0, "first_to_come": None, "sha256": sha256(header).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 1}))
-    (folder / ".manifest.stamps").unlink()
+    kind.town.archive = new_archive()
 
 
 def test_a_long_file_is_put_over_in_one_go(town: Town) -> None:
