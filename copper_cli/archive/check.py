@@ -29,7 +29,7 @@ from copper_cli.archive.months import (
     fixed_step,
     month_bounds,
 )
-from copper_cli.archive.parquet import connect, find_fault
+from copper_cli.archive.parquet import connect, count_rows, duck_errors, find_fault
 from copper_cli.archive.partitions import (
     drop_month,
     find_leftovers,
@@ -224,7 +224,8 @@ class _Checker:
                 return None
             if noted is not None:
                 return self._lose(month, "It is not what was written: its digest is another.")
-        fault = find_fault(self._connect(), file, month, rows)
+        with duck_errors(file, "read"):
+            fault = find_fault(self._connect(), file, month, rows)
         if noted is None:
             return self._take_in(month, sha256, fault)
         return self._lose(month, f"It is wrong: {fault}.") if fault else None
@@ -255,13 +256,10 @@ class _Checker:
 
     def _adopt(self, month: Month, sha256: str) -> None:
         file = month.file(self._path)
-        (count,) = (
-            self._connect()
-            .execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [str(file)])
-            .fetchone()
-        ) or (0,)
+        with duck_errors(file, "read"):
+            count = count_rows(self._connect(), file)
         with self._archive.transaction() as db:
-            note_month(db, month, sha256, file.stat().st_size, int(count))
+            note_month(db, month, sha256, file.stat().st_size, count)
 
     def _set_aside(self, path: Path) -> None:
         """Give a file a name that no engine takes for Parquet; it is not used any more."""

@@ -92,6 +92,10 @@ def duck_errors(path: Path, verb: str = "written") -> Iterator[None]:
         is_full = re.search("no space left|disk is full|max_temp_directory_size", str(error), re.I)
         reason = "the disk is full" if is_full else clean(said)
         raise LocalError(f"{clean(str(path))} cannot be {verb}: {reason}.") from error
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from error  # all that DuckDB leaves of Ctrl-C
 
 
 def quote(path: Path | str) -> str:
@@ -151,6 +155,13 @@ def rows_from(found: Mapping[str, Any], shape: Shape, kind: str, granularity: st
 
 
 # Rows
+
+
+def count_rows(duck: duckdb.DuckDBPyConnection, file: Path) -> int:
+    """How many rows a file says it has."""
+    query = f"SELECT count(*) FROM read_parquet({exact(file)})"  # noqa: S608
+    (count,) = duck.execute(query).fetchone() or (0,)
+    return int(count)
 
 
 def count_series(
