@@ -306,17 +306,6 @@ class Folder:
         self._flush_now_and_then()
         return kept
 
-    def amend(self, name: str, entry: Entry) -> None:
-        """Enter what is now known of a file that stays as it is.
-
-        A folder that is only looked at stays as it is too. Raises LocalError for the disk.
-        """
-        if self._lock is None:
-            return
-        with self._mutex:
-            self._set(name, entry)
-        self._flush_now_and_then()
-
     def flush(self) -> None:
         """Have all that was written and recorded in the folder and on the disk.
 

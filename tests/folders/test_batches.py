@@ -268,25 +268,15 @@ class TestWhatTheManifestAnnounces:
     def test_a_run_that_changes_nothing_writes_nothing(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Ten thousand files that are kept cost no rewriting."""
+        """Ten thousand files that are kept cost no rewriting, nor does a failure told again."""
         put(path)
+        with Folder.open(path) as folder:
+            folder.record("b.csv", entry(state="failed"))
         monkeypatch.setattr(Folder, "_save", lambda *_: pytest.fail("written"))
         with Folder.open(path) as folder:
             assert folder.check(NAME, QUESTION) == "complete"
-            kept = folder.state_of(NAME)
-            assert kept is not None
-            folder.amend(NAME, kept)
+            folder.record("b.csv", entry(state="failed"))
             folder.flush()
-
-    def test_an_entry_that_is_amended(self, path: Path) -> None:
-        """Its file stays as it is."""
-        put(path)
-        with Folder.open(path) as folder:
-            kept = folder.state_of(NAME)
-            assert kept is not None
-            folder.amend(NAME, replace(kept, archive="a:1:2"))
-        assert on_disk(path)[NAME]["archive"] == "a:1:2"
-        assert verdicts(path, QUESTION) == ["complete"]
 
     def test_power_may_fail_at_any_time(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Content is on the disk before it is announced, the announcement before the first name,

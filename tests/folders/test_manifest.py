@@ -583,7 +583,6 @@ class TestManifestFile:
                 assert looked.check(NAME, QUESTION) == "complete"
                 with pytest.raises(ValueError, match="not open for writing"):
                     looked.record(NAME, entry("failed"))
-                looked.amend(NAME, entry("failed"))
                 looked.flush()
             assert listing(path) == before
             assert Folder.look(path).check(NAME, QUESTION) == "complete"
@@ -751,9 +750,10 @@ class TestLock:
 
         with monkeypatch.context() as patched:
             patched.setattr(lock, "open_own", refuse)
-            with pytest.raises(LocalError, match="the disk is full"):
+            with pytest.raises(LocalError, match="the disk is full") as caught:
                 Folder.open(path)
         assert check(path) == "new"
+        assert caught.value.__traceback__  # whoever keeps the error does not keep the folder
 
     def test_closing_twice(self, path):
         """The second time there is nothing to do."""

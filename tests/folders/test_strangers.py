@@ -12,7 +12,7 @@ from copper_cli.errors import LocalError
 from copper_cli.files.bundle import FolderBundle, write_bundle
 from copper_cli.files.opening import digest_file
 from copper_cli.files.whole import check_writable, renew_whole, replace_whole
-from copper_cli.folders.manifest import Entry, Folder, Question
+from copper_cli.folders.manifest import Entry, Folder, Question, State
 
 QUESTION = Question("meter usage", "2021-01-01", "2021-01-02", "hour")
 FETCHED = Entry(QUESTION, "07:1", "fetched", rows=1)
@@ -129,6 +129,18 @@ def test_a_data_file_that_became_a_pipe(folder: Path) -> None:
         pytest.raises(LocalError, match="cannot be read: it is no plain file"),
     ):
         opened.check(NAME, QUESTION)
+
+
+@pytest.mark.parametrize("state", ["empty", "failed"])
+def test_a_data_file_that_became_a_pipe_is_not_removed(folder: Path, state: State) -> None:
+    """Nor waited for: it is not what was written."""
+    with Folder.open(folder) as opened:
+        opened.write(NAME, ["x\n"], FETCHED)
+    (folder / NAME).unlink()
+    os.mkfifo(folder / NAME)
+    with Folder.open(folder) as opened:
+        opened.record(NAME, Entry(QUESTION, "07:1", state))
+    assert (folder / NAME).is_fifo()
 
 
 def test_other_files_that_the_program_names(folder: Path, put: Put) -> None:
