@@ -171,8 +171,8 @@ def path_of(meter_id: str, kind: str = "usage") -> str:
 
 
 def read_folder(folder: Path) -> dict[str, Any]:
-    """What a folder holds: bytes by name, the manifest as JSON without what each file cost and
-    when it was asked for.
+    """What a folder holds: bytes by name, the manifest as JSON without what each file cost, when it
+    was asked for and what the archive held then.
 
     The lock and the digests' stamps, which say nothing of the data, are left out.
     """
@@ -182,7 +182,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
             found[str(path.relative_to(folder))] = path.read_bytes()
     manifest = json.loads(found.pop("manifest.json"))
     for entry in manifest["files"].values():
-        del entry["calls"], entry["asked_utc"]
+        del entry["calls"], entry["asked_utc"], entry["archive"]
     found["manifest.json"] = manifest
     return found
 

@@ -9,9 +9,10 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from held import assert_alike
 
 from copper_cli.errors import LocalError, UsageError
-from copper_cli.jobs.interval import estimate_series
+from copper_cli.jobs.interval import download_series, estimate_series
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.work.context import Output
 from copper_cli.work.meter_series import SeriesRequest
@@ -20,7 +21,6 @@ from .runs import NOW, PLENTY, Machine, asked, meter_ids, read_folder
 
 REQUEST = replace(PLENTY, baseline=False)
 OTHERS = {
-    "dates": replace(REQUEST, end=date(2021, 1, 15)),
     "granularity": replace(REQUEST, granularity="day"),
     "layout": replace(REQUEST, layout="plain"),
     "baseline": replace(REQUEST, baseline=True),
@@ -64,6 +64,36 @@ def test_a_folder_with_another_question_is_refused(
     assert read_folder(tmp_path / "out") == read_folder(tmp_path / "fresh")
 
 
+def test_another_range_takes_the_place_of_the_first(
+    cloud: Sandbox, user: Machine, tmp_path: Path
+) -> None:
+    """The next day into the same folder: only that day is asked for, one line says what becomes of
+    the files, and they are as a folder of its own would have them. A file that was changed since
+    stays, and is named."""
+    longer = replace(REQUEST, end=date(2021, 1, 15))
+    user.download(tmp_path / "out", REQUEST)
+    since = len(cloud.log)
+    context = user.connect()
+    table = download_series(context, longer, Output(tmp_path / "out"))
+    assert table.facts["complete"]
+    ids = meter_ids(cloud)
+    assert sorted(asked(cloud, since)) == sorted([*LISTS, *(f"meter/{one}/usage" for one in ids)])
+    starts = {
+        record.query.split("start=")[1][:10]
+        for record in cloud.log[since:]
+        if "start=" in record.query
+    }
+    assert starts == {"2021-01-14"}
+    (line,) = [line for line in context.progress.lines if "replaced" in line]  # type: ignore[attr-defined]
+    assert f"{len(ids)} files of meter usage 2021-01-10 to 2021-01-14" in line
+    download_series(user.connect(apart=True), longer, Output(tmp_path / "fresh"))
+    assert_alike(tmp_path / "out", tmp_path / "fresh")
+    path = tmp_path / "out" / REQUEST.file_name(ids[0])
+    path.write_text(path.read_text() + "mine\n")
+    with pytest.raises(UsageError, match="was changed since"):
+        user.download(tmp_path / "out", REQUEST)
+
+
 def test_a_strangers_file_is_refused(cloud: Sandbox, user: Machine, tmp_path: Path) -> None:
     """A file of a name of ours that no manifest lists stops the run before any call but the
     lists; only `--overwrite` replaces it."""
@@ -82,7 +112,7 @@ def test_a_strangers_file_is_refused(cloud: Sandbox, user: Machine, tmp_path: Pa
 def test_a_damaged_file_is_fetched_anew(
     cloud: Sandbox, user: Machine, tmp_path: Path, damage: str
 ) -> None:
-    """A file that is not as it was written costs one call (and the lists) and is as before."""
+    """A file that is not as it was written is written anew, without a call but the lists."""
     user.download(tmp_path / "out", REQUEST)
     before = read_folder(tmp_path / "out")
     damaged = meter_ids(cloud)[1]
@@ -97,7 +127,7 @@ def test_a_damaged_file_is_fetched_anew(
         path.write_text(changed[damage])
     since = len(cloud.log)
     assert user.download(tmp_path / "out", REQUEST).facts["complete"]
-    assert asked(cloud, since) == [*LISTS, f"meter/{damaged}/usage"]
+    assert asked(cloud, since) == LISTS
     assert read_folder(tmp_path / "out") == before
 
 
@@ -118,7 +148,7 @@ def test_other_files_stay_untouched(cloud: Sandbox, user: Machine, tmp_path: Pat
 def test_meters_and_commands_share_a_folder(cloud: Sandbox, user: Machine, tmp_path: Path) -> None:
     """Meters asked one after the other and other commands add to the manifest; none loses an
     entry or a file, and the whole fetches what is missing alone."""
-    user.download(tmp_path / "whole", REQUEST)
+    download_series(user.connect(apart=True), REQUEST, Output(tmp_path / "whole"))
     whole = read_folder(tmp_path / "whole")
     ids = meter_ids(cloud)
     for one in ids[:2]:
