@@ -25,7 +25,9 @@ FORMAT = 1
 LOCK_TIMEOUT_S = 30.0
 
 _BUSY_MS = 500
-"""SQLite waits so long at a time, so that Ctrl-C gets through in between."""
+"""So long at a time SQLite waits for its turn to write, so that Ctrl-C gets through in between."""
+_WAL_BYTES = 64 << 20
+"""What the file beside it may have grown to is given back beyond this."""
 _PAGE_BYTES = 16384
 """Bodies of answers are large."""
 _LEAST_ROOM_BYTES = 1 << 20
@@ -108,6 +110,7 @@ class Database:
         self._journal = "WAL" if wal else "DELETE"
         self._is_durable = is_durable
         self._lock = threading.RLock()
+        self._is_writing = False
         self._connection: sqlite3.Connection | None = None
         with self._lock, self._errors():
             self._connection = self._open()
@@ -143,9 +146,11 @@ class Database:
         with self._lock, self._errors():
             db = self._opened()
             if db.in_transaction:  # a part of the one around it
+                assert self._is_writing or begin == "BEGIN", "what was read may be of yesterday"
                 yield db
                 return
             self._begin(db, begin)
+            self._is_writing = begin != "BEGIN"
             try:
                 yield db
                 db.execute("COMMIT")
@@ -156,14 +161,22 @@ class Database:
 
     @staticmethod
     def _begin(db: sqlite3.Connection, begin: str) -> None:
+        """Begin a transaction; for one that writes, others are waited for."""
+        if begin == "BEGIN":  # locks nothing yet
+            db.execute(begin)
+            return
         deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while True:
-            try:
-                db.execute(begin)
-                return
-            except sqlite3.OperationalError as error:
-                if _code(error) not in _WAITING or time.monotonic() > deadline:
-                    raise
+        db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        try:
+            while True:
+                try:
+                    db.execute(begin)
+                    return
+                except sqlite3.OperationalError as error:
+                    if _code(error) not in _WAITING or time.monotonic() > deadline:
+                        raise
+        finally:
+            db.execute(f"PRAGMA busy_timeout={round(LOCK_TIMEOUT_S * 1000)}")
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -173,20 +186,29 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         make_private(self.path)
         db = sqlite3.connect(
-            self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+            self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
         try:
-            self._set_up(db)
+            while True:
+                try:
+                    self._set_up(db)
+                    return db
+                except sqlite3.OperationalError as error:
+                    # Of two that make the file at once SQLite lets one fail without waiting.
+                    if _code(error) not in _WAITING or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.005)
         except BaseException:
             db.close()
             raise
-        return db
 
     def _set_up(self, db: sqlite3.Connection) -> None:
         # Asked for before anything is written: the file of a newer version stays as it is.
         if self._version(db) != FORMAT:
             db.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-        self._begin(db, f"PRAGMA journal_mode={self._journal}")
+        db.execute(f"PRAGMA journal_mode={self._journal}")
+        db.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
         db.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'OFF'}")
         db.execute("PRAGMA secure_delete=ON")
         if self._version(db) != FORMAT:

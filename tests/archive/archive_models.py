@@ -119,7 +119,7 @@ class Model:
                 self.landing[place] = now
         self.table.land(first, last, {p: row[0] for p, row in inside.items()}, asked_s)
         self.drop_sums(touched)
-        if total is not None or (first, last) not in self.sums:
+        if not withdrawn and (total is not None or (first, last) not in self.sums):
             self.sums[first, last] = total
         return changed, withdrawn, touched
 

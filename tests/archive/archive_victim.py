@@ -102,7 +102,8 @@ def run(folder: Path, at: int) -> None:
         done = folder / "done"
         for step in STEPS[int(done.read_text()) if done.exists() else 0 :]:
             step(archive)
-            done.write_text(str(STEPS.index(step) + 1))
+            (folder / "new").write_text(str(STEPS.index(step) + 1))
+            (folder / "new").replace(done)
     tell(killer.count)
 
 

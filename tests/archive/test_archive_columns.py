@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from random import Random
@@ -96,7 +97,7 @@ def test_rows_are_cut_by_their_times() -> None:
 
 
 def test_a_month_of_minutes_takes_milliseconds() -> None:
-    """Some 5 ms each way on a quiet machine, four times that are let pass."""
+    """Some 5 ms to write and 3 to read, on a machine on which JSON takes 80: a quarter is let pass."""
     random = Random(1)
     energy = [round(random.random(), 4) for _ in range(44_640)]
     block = Block(
@@ -114,5 +115,6 @@ def test_a_month_of_minutes_takes_milliseconds() -> None:
 
     body = encode(block)
     assert len(body) < 29 * 44_640
-    assert best(encode, block) < 0.02
-    assert best(decode, body) < 0.02
+    floor = best(json.dumps, block.columns)
+    assert best(encode, block) < floor / 4
+    assert best(decode, body) < floor / 4

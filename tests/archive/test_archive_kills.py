@@ -96,6 +96,29 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         check_whole(folder, states)
 
 
+@pytest.mark.parametrize("wal", [True, False])
+def test_many_that_make_it_at_once(tmp_path: Path, wal: bool) -> None:
+    failures: list[BaseException] = []
+    for number in range(12):
+        start = threading.Barrier(6)
+
+        def make(folder: Path = tmp_path / str(number), start: threading.Barrier = start) -> None:
+            start.wait()
+            try:
+                with closing(new_archive(folder, wal=wal)) as archive:
+                    archive.set_note("n", "1")
+                    assert archive.note("n") == "1"
+            except BaseException as failure:  # told by the test
+                failures.append(failure)
+
+        threads = [threading.Thread(target=make) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
 def test_processes_that_land_at_once(tmp_path: Path) -> None:
     """None waits in vain, every row of each is there, and of those that all of them land the
     changes tell one line of values."""

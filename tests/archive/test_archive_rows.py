@@ -144,12 +144,15 @@ def test_what_is_known_of_readings(archive: Archive) -> None:
     span, asked_s = (T0, T0 + 10 * DAY_S), T0 + 10 * DAY_S
     none = Instants((), (), ())
     archive.land_grid(key, span, none, asked_s=asked_s)
-    assert archive.lacking(key, span, now_s=asked_s) == [span]
+    young = asked_s - 2 * DAY_S, asked_s
+    assert archive.lacking(key, span, now_s=asked_s) == [young]
+    assert archive.lacking(key, span, now_s=asked_s + 2 * DAY_S) == [span]
     one = Instants([T0 * US], [230.0], [50.0])
     archive.land_grid(key, span, one, asked_s=asked_s)
     states = [(found.state, found.end_s) for found in archive.coverage(key, span)]
     assert states == [("known", asked_s - 2 * DAY_S), ("absent", asked_s)]
-    assert archive.lacking(key, span, now_s=asked_s) == [(asked_s - 2 * DAY_S, asked_s)]
+    assert archive.lacking(key, span, now_s=asked_s) == [young]
+    assert archive.lacking(key, span, now_s=asked_s, recheck=True) == [span]
     archive.land_grid(key, (T0 + 11 * DAY_S, T0 + 12 * DAY_S), one, asked_s=asked_s, unread=2)
     (unread,) = archive.coverage(key, (T0 + 11 * DAY_S, T0 + 12 * DAY_S))
     assert (unread.state, unread.unread) == ("null", 2)
@@ -300,7 +303,8 @@ def test_months_are_asked_only_where_one_may_hold_rows(
     land(archive, 30, 31, {31: full(31)})  # of what was never asked for months hold nothing
     assert asked == []
     read_rows(archive, KEY, span_of(0, 2))
-    assert len(asked) == 1
+    read_rows(archive, KEY, (-(1 << 60), 1 << 60))
+    assert len(asked) == 2
 
 
 # Changes
@@ -348,6 +352,14 @@ def test_sums_of_any_granularity_fall_with_a_changed_row(archive: Archive) -> No
     assert archive.sum_of(other, whole) == archive.sum_of(baseline, whole) == (5.0, "cloud")
     assert not archive.is_at(state[0], day, whole)
     assert archive.is_at(state[1], day, early)
+
+
+def test_no_sum_is_kept_that_lacks_what_was_withdrawn(archive: Archive) -> None:
+    land(archive, 0, 2, {1: full(1), 2: full(2)}, 3.0)
+    land(archive, 0, 2, {1: full(1), 2: full(2, None)}, 1.5)
+    land(archive, 0, 3, {1: full(1), 3: full(3)}, 3.0)
+    assert archive.sum_of(KEY, span_of(0, 2)) == (3.0, "cloud")
+    assert archive.sum_of(KEY, span_of(0, 3)) is None
 
 
 def test_sums_that_tile_a_span(archive: Archive) -> None:
