@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from random import Random
 
 import pytest
@@ -66,6 +67,18 @@ def test_a_body_that_is_torn_or_rotten_is_noticed(block: Block, data: st.DataObj
 def test_strange_bytes_are_no_rows(body: bytes) -> None:
     with pytest.raises(BodyError):
         decode(body)
+
+
+@pytest.mark.parametrize(
+    ("place", "byte"),
+    [(0, ord("x")), (2, 2), (3, 1), (4, 9), (24, 9), (25, 3), (24, Kind.TEXT), (24, Kind.MIXED)],
+)
+def test_a_body_that_says_what_cannot_be_is_none(place: int, byte: int) -> None:
+    """Though its checksum holds."""
+    body = bytearray(encode(Block([0, 60], ([1.5, 2.5],)))[:-4])
+    body[place] = byte
+    with pytest.raises(BodyError):
+        decode(bytes(body) + zlib.crc32(body).to_bytes(4, "little"))
 
 
 @pytest.mark.parametrize(

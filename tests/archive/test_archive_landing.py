@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from archive_models import (
     KEY,
@@ -27,6 +27,14 @@ from copper_cli.archive import Archive
 from copper_cli.archive import coverage as ranges
 
 PLACES = 16
+
+
+class Months(Protocol):
+    """What publishes."""
+
+    def publish(self) -> None: ...
+
+
 SPANS = st.tuples(st.integers(0, PLACES - 1), st.integers(1, 6)).map(
     lambda found: (found[0], min(found[0] + found[1], PLACES))
 )
@@ -64,7 +72,7 @@ def fresh_archive() -> Iterator[Archive]:
         shutil.rmtree(folder)
 
 
-def carry_out(archive: Archive, months: FakeMonths, model: Model, step: Any, number: int) -> None:
+def carry_out(archive: Archive, months: Months, model: Model, step: Any, number: int) -> None:
     """One step on both; what they say of it agrees."""
     what, (first, last), *more = step
     asked_s = T0 + 10**6 + number * 10**5
@@ -144,6 +152,26 @@ def test_rows_states_and_sums_after_any_answers(steps: list[Any]) -> None:
     with fresh_archive() as archive:
         months, model = FakeMonths(archive), Model()
         for number, step in enumerate(steps):
+            carry_out(archive, months, model, step, number)
+        check(archive, model)
+
+
+class RealMonths:
+    """Parquet."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+
+    def publish(self) -> None:
+        self.archive.publish(force=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(STEPS)
+def test_the_same_where_months_are_parquet(steps: list[Any]) -> None:
+    with fresh_archive() as archive:
+        months, model = RealMonths(archive), Model()
+        for number, step in enumerate([*steps, ("publish", (0, 1))]):
             carry_out(archive, months, model, step, number)
         check(archive, model)
 

@@ -228,6 +228,7 @@ def test_layers_over_months(
         times = sorted(time for time in below if low <= time <= high)
         for start in range(0, len(times), size):
             yield block(times[start : start + size], -1)
+            yield block([])
 
     source = Source(
         lambda low, high: [one for one in layers if one.first <= high and one.last >= low],
@@ -328,6 +329,31 @@ def test_other_digits_are_no_change_and_yet_they_land(archive: Archive) -> None:
     assert land(archive, 0, 1, {1: (0.0, 0, 1, 1.0)}) == (0, 0)
     assert repr(read_rows(archive, KEY, span_of(0, 1))) == repr([(end_of(1), (0.0, 0, 1, 1.0))])
     assert not archive.is_at(state, KEY, span_of(0, 1))
+
+
+def test_a_state_is_of_one_archive_and_one_series(tmp_path: Path, archive: Archive) -> None:
+    land(archive, 0, 1, {1: full(1)})
+    state = archive.state(KEY, span_of(0, 1))
+    assert archive.is_at(state, KEY, span_of(0, 1))
+    other_key = SeriesKey("07:2", "usage", "hour", "0")
+    land(archive, 0, 1, {1: full(1)}, key=other_key)
+    assert not archive.is_at(state, other_key, span_of(0, 1))
+    assert not archive.is_at("", KEY, span_of(0, 1))
+    with closing(Archive(tmp_path / "other", archive_id="b")) as other:
+        land(other, 0, 1, {1: full(1)})
+        assert not other.is_at(state, KEY, span_of(0, 1))
+    with archive.transaction() as db:  # forgotten, and let in again
+        for table in ("answers", "coverage", "sums", "moves"):
+            db.execute(f"DELETE FROM {table} WHERE series = 1")
+        db.execute("DELETE FROM series WHERE id = 1")
+    land(archive, 0, 1, {1: full(1, 9.0)})
+    assert not archive.is_at(state, KEY, span_of(0, 1))
+
+
+def test_few_rows_are_not_published(archive: Archive) -> None:
+    land(archive, 0, 1, {1: full(1)})
+    archive.publish(force=False)
+    assert archive.unpublished() == 1
 
 
 # Sums
