@@ -26,6 +26,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from urllib.request import urlopen
@@ -627,6 +629,180 @@ def measure_again(bench: Bench) -> None:
         )
 
 
+def measure_archive(bench: Bench) -> None:
+    """Rows that leave the landing for their months, against bare writes of the same columns.
+
+    A year of hours, as two real series shifted and scaled; then 48 hours more of each meter into a
+    month that is there.
+    """
+    meters = bench.size(1000, 100)
+    env = plain_environment()
+
+    def part(*words: str | Path) -> Sample:
+        return run([sys.executable, __file__, *map(str, words)], env)
+
+    source, landed, month = bench.place(), bench.place(), bench.place()
+    part("_land", landed, source, meters, "year")
+    part("_land", month, bench.place(), meters, "month")
+    part("_publish", month)
+    part("_land", month, bench.place(), meters, "night")
+    (old,) = month.glob("usage/**/*.parquet")
+
+    def ours(prepared: Path) -> Sample:
+        folder = bench.place()
+        shutil.copytree(prepared, folder)
+        sample = part("_publish", folder)
+        sizes[:] = [sum(file.stat().st_size for file in folder.glob("**/*.parquet"))]
+        shutil.rmtree(folder)
+        return sample
+
+    def floor(*words: str | Path) -> Sample:
+        folder = bench.place()
+        folder.mkdir()
+        sample = part(*words, folder)
+        bare[:] = [sum(file.stat().st_size for file in folder.glob("*.parquet"))]
+        shutil.rmtree(folder)
+        return sample
+
+    sizes: list[int] = []
+    bare: list[int] = []
+    name = f"archive: publish {meters:,} meters × a year of hours"
+    written, published = take_turns(
+        lambda: floor("_bare", source), lambda: ours(landed), quick=bench.quick
+    )
+    bench.add_times(name, written, published, 1.5)
+    bench.add_cpu(name, written, published)
+    size = sizes[0] / 1e6
+    floor("_bare_one", source)
+    ratio = size / (bare[0] / 1e6)
+    bench.add(f"{name}, size", f"{bare[0] / 1e6:.1f} MB", f"{size:.1f} MB", ratio, 1.1)
+    peaks = [median(s.peak_mb for s in samples) for samples in (written, published)]
+    texts = [f"{peak:.0f} MB" for peak in peaks]
+    bench.add(f"{name}, peak memory", *texts, peaks[1] / peaks[0], None, len(published))
+    name = f"archive: a night of {meters:,} meters × 48 hours into its month"
+    rewritten, merged = take_turns(
+        lambda: floor("_bare_again", old), lambda: ours(month), quick=bench.quick
+    )
+    bench.add_times(name, rewritten, merged, 2.0)
+    bench.add_cpu(name, rewritten, merged)
+    for folder in (landed, month):
+        shutil.rmtree(folder)
+
+
+HOUR_S = 3600
+YEAR_S = 1735689600
+"""Where the year begins: 2025, UTC."""
+YEAR_HOURS = 8760
+SPANS: Mapping[str, tuple[int, int]] = {
+    "year": (0, YEAR_HOURS),
+    "month": (2160, 2160 + 720),
+    "night": (2160 + 600, 2160 + 648),
+}
+"""From which hour of the year until which."""
+BARE = "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd)"
+
+
+def land_rows(folder: str, source: str, meters: str, what: str) -> None:
+    """An archive with rows that wait; the same rows as a table of DuckDB, as they landed."""
+    import duckdb
+    import numpy as np
+
+    from copper_cli.archive import Archive, SeriesKey
+    from copper_cli.buckets import Grid
+    from copper_cli.records import Series
+
+    first, last = SPANS[what]
+    data = [read_series(name) for name in ("electricity-cdd-hdd", "gas-hdd-only")]
+    Path(folder).mkdir(exist_ok=True)
+    archive = Archive(Path(folder), archive_id="0" * 32)
+    ends = [YEAR_S + HOUR_S * (hour + 1) for hour in range(first, last)]
+    span = YEAR_S + HOUR_S * first, ends[-1]
+    asked_s = YEAR_S + HOUR_S * (YEAR_HOURS + 2400 + 24 * (what == "night"))
+    table = duckdb.connect(source)
+    table.execute(
+        'CREATE TABLE rows (meter_id VARCHAR, start TIMESTAMPTZ, "end" TIMESTAMPTZ,'
+        " energy DOUBLE, power DOUBLE, value DOUBLE, actual BIGINT, actual_float DOUBLE,"
+        " integers UTINYINT, grid VARCHAR)"
+    )
+    for number in range(int(meters)):
+        year = np.roll(np.array(data[number % 2]), number * 37) * (0.5 + number % 7 / 5)
+        energy = year.round(4)[first:last]
+        if what == "night":
+            energy = (energy * 1.01).round(4)
+        value = (number * 13.37 + year.cumsum()[first:last]).round(2)
+        actual = (value * 100).round().astype(np.int64)
+        meter = f"07:{number * 7919 % 100003:016x}"
+        columns = {"t": np.array(ends), "e": energy, "v": value, "a": actual}
+        table.register("columns", columns)
+        table.execute(
+            "INSERT INTO rows SELECT ?, make_timestamptz((t - 3600) * 1000000),"
+            " make_timestamptz(t * 1000000), e, e, v, a, NULL, 0, '0' FROM columns",
+            [meter],
+        )
+        lists = [column.tolist() for column in (energy, energy, value, actual)]
+        series = Series(ends, *lists, round(float(energy.sum()), 4), "power")
+        key = SeriesKey(meter, "usage", "hour", "0")
+        grid = Grid((YEAR_S, YEAR_S + HOUR_S * YEAR_HOURS), "hour")
+        archive.land(key, span, series, buckets=grid, asked_s=asked_s)
+    archive.close()
+    table.close()
+
+
+def read_series(name: str) -> list[float]:
+    """A year of a real meter's hours."""
+    import csv
+    import gzip
+
+    path = Path(__file__).parent.with_name("tests") / f"data/series/il-{name}-hourly.csv.gz"
+    with gzip.open(path, "rt") as stream:
+        rows = [float(row["value"] or 0) for row in csv.DictReader(stream)]
+    return rows[:YEAR_HOURS]
+
+
+def publish_rows(folder: str) -> None:
+    """Publish what waits in an archive."""
+    from copper_cli.archive import Archive
+
+    archive = Archive(Path(folder), archive_id="0" * 32)
+    archive.publish(force=True)
+    if archive.unpublished():
+        raise SystemExit("rows still wait")
+    archive.close()
+
+
+def write_bare(source: str, folder: str) -> None:
+    """The same months, sorted by the library alone, from a table that lies on the disk."""
+    import duckdb
+
+    table = duckdb.connect(source, read_only=True)
+    bounds = [int(datetime(2025, n + 1, 1, tzinfo=UTC).timestamp()) for n in range(12)]
+    for number, (start_s, end_s) in enumerate(pairwise([*bounds, YEAR_S + HOUR_S * YEAR_HOURS])):
+        table.execute(
+            f"COPY (SELECT * FROM rows WHERE start >= make_timestamptz({start_s}000000)"
+            f' AND start < make_timestamptz({end_s}000000) ORDER BY meter_id, grid, "end")'
+            f" TO '{folder}/{number}.parquet' {BARE}"
+        )
+
+
+def write_bare_one(source: str, folder: str) -> None:
+    """All rows in one file of eight columns."""
+    import duckdb
+
+    table = duckdb.connect(source, read_only=True)
+    table.execute(
+        'COPY (SELECT meter_id, start, "end", energy, power, value, actual, grid FROM rows'
+        f" ORDER BY meter_id, \"end\") TO '{folder}/all.parquet' {BARE}"
+    )
+
+
+def write_bare_again(file: str, folder: str) -> None:
+    """A month as it is, written anew."""
+    import duckdb
+
+    source = f"read_parquet('{file}', hive_partitioning=false)"
+    duckdb.connect().execute(f"COPY (FROM {source}) TO '{folder}/new.parquet' {BARE}")
+
+
 GROUPS: Mapping[str, Callable[[Bench], None]] = {
     "start": measure_start,
     "calls": measure_calls,
@@ -635,10 +811,16 @@ GROUPS: Mapping[str, Callable[[Bench], None]] = {
     "memory": measure_memory,
     "growth": measure_growth,
     "again": measure_again,
+    "archive": measure_archive,
 }
 PARTS: Mapping[str, Callable[..., None]] = {
     "_serve": serve,
     "_loop": loop_rows,
+    "_land": land_rows,
+    "_publish": publish_rows,
+    "_bare": write_bare,
+    "_bare_one": write_bare_one,
+    "_bare_again": write_bare_again,
 }
 """What this file does in processes of its own."""
 

@@ -91,10 +91,13 @@ class Rows:
             *(pick(one) for one in (self.actual, self.integers, self.codes, self.starts)),
         )
 
-    def cut(self, start: int, stop: int) -> Rows:
-        """The rows from one place up to another, apart from the others in memory."""
+    def cut(self, start: int, stop: int, *, always: bool = False) -> Rows:
+        """The rows from one place up to another, apart from the others in memory.
+
+        Where these are all they are the same arrays, unless they `always` must be others.
+        """
         found = self.pick(slice(start, stop))
-        if start == 0 and stop == len(self):
+        if start == 0 and stop == len(self) and not always:
             return found
         found.times = found.times.copy()
         for name, column in found.numbers.items():
@@ -233,9 +236,12 @@ def lay_over(layers: Sequence[Rows], *, is_instants: bool) -> Rows:
     What is no number there does not replace one. Of readings all rows of an instant are the later
     layer's: it knows how many there are.
     """
-    rows = join(layers)
     if all(map(_is_before, layers, layers[1:])):
-        return rows
+        return join(layers)
+    first, *others = layers
+    if not is_instants and len(first) > _MANY * sum(map(len, others)):
+        return _put_into(first, lay_over(others, is_instants=False))
+    rows = join(layers)
     codes = rows.codes
     assert codes is not None
     if is_instants:
@@ -253,6 +259,77 @@ def lay_over(layers: Sequence[Rows], *, is_instants: bool) -> Rows:
         uppermost = np.repeat(numbers[order[lasts]], lasts - firsts + 1)
         return rows.pick(order[numbers[order] == uppermost])
     return _fill(rows, order, firsts, lasts)
+
+
+_MANY = 4
+"""A layer so many times longer than the others is not sorted anew for their sake."""
+
+
+def _put_into(base: Rows, upper: Rows) -> Rows:
+    """The same of two layers, in time for what is new: a night's rows in those of a month."""
+    keys, wanted = _keys(base, upper)
+    places = keys.searchsorted(wanted)
+    is_there = places < len(keys)
+    is_there[is_there] = keys[places[is_there]] == wanted[is_there]
+    found = base.cut(0, len(base), always=True)
+    _replace(found, upper, places, is_there)
+    if is_there.all():
+        return found
+    new = upper.pick(np.flatnonzero(~is_there))
+    return join([found, new]).pick(_merge(len(base), places[~is_there]))
+
+
+def _keys(base: Rows, upper: Rows) -> tuple[Ints, Ints]:
+    """Codes and times of both as one number each that is in their order."""
+    assert base.codes is not None
+    assert upper.codes is not None
+    low = int(min(base.times.min(), upper.times.min()))
+    width = int(max(base.times.max(), upper.times.max())) - low + 1
+    return base.codes * width + (base.times - low), upper.codes * width + (upper.times - low)
+
+
+def _merge(count: int, before: Places) -> Places:
+    """Places of rows and of those that are put before some of them, and that come last now."""
+    total = count + len(before)
+    is_new = np.zeros(total, np.bool_)
+    is_new[before + np.arange(len(before))] = True
+    found = np.empty(total, np.intp)
+    found[is_new] = np.arange(count, total)
+    found[~is_new] = np.arange(count)
+    return found
+
+
+def _replace(found: Rows, upper: Rows, places: Places, is_there: npt.NDArray[np.bool_]) -> None:
+    """Put the numbers of rows that are there in the place of others, unless only these are some."""
+    for group in INTERVAL.groups:
+        is_mine = is_there.copy()
+        is_number, is_held = _is_number(upper, group[0]), _is_number(found, group[0])
+        if is_held is not None:
+            is_free = ~is_held[places[is_there]]
+            is_mine[is_there] = is_free if is_number is None else is_free | is_number[is_there]
+        spots = places[is_mine]
+        for name in group:
+            column = upper.numbers[name]
+            mine = np.nan if column is None else column[is_mine]
+            found.numbers[name] = _put(found.numbers[name], spots, mine, len(found), np.nan)
+        if group[0] == "actual":
+            whole = NO_INTEGER if upper.actual is None else upper.actual[is_mine]
+            found.actual = _put(found.actual, spots, whole, len(found), NO_INTEGER)
+        elif found.integers is not None or upper.integers is not None:
+            bits = np.uint8(sum(INTERVAL.bits[name] for name in group))
+            marks = 0 if upper.integers is None else upper.integers[is_mine] & bits
+            was = 0 if found.integers is None else found.integers[spots] & ~bits
+            found.integers = _put(found.integers, spots, was | marks, len(found), 0)
+
+
+def _put(column: Any, spots: Places, numbers: Any, count: int, nothing: Any) -> Any:
+    """Write numbers into a column, which is made where it is none and they are some."""
+    if column is None:
+        if not isinstance(numbers, np.ndarray):
+            return None
+        column = np.full(count, nothing, numbers.dtype)
+    column[spots] = numbers
+    return column
 
 
 def _is_before(one: Rows, other: Rows) -> bool:

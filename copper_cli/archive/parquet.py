@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from copper_cli.text import clean
 if TYPE_CHECKING:
     import duckdb
 
-    from copper_cli.archive.arrays import Rows, Shape
+    from copper_cli.archive.arrays import Rows
 
 About = tuple[str, str]
 """Subject and grid of a series: files are in their order."""
@@ -105,7 +105,12 @@ def quote(path: Path | str) -> str:
 
 def exact(path: Path) -> str:
     """A path for `read_parquet`, where signs of patterns stand for themselves."""
-    return quote(re.sub(r"([*?\[])", r"[\1]", str(path)))
+    return quote(pattern(path))
+
+
+def pattern(path: Path) -> str:
+    """A path as a pattern that nothing else fits."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
 def id_column(kind: str) -> str:
@@ -118,38 +123,58 @@ def time_column(kind: str) -> str:
     return "time" if kind in ("readings", "grid") else '"end"'
 
 
-def select_numbers(shape: Shape, granularity: str, kind: str) -> str:
-    """What is read of a row, each column under the name that `rows_from` knows."""
-    found = [f"epoch_us({time_column(kind)}) AS t"]
-    if kind not in ("readings", "grid"):
+def select_numbers(month: Month, without: Collection[str] = ()) -> str:
+    """What is read of a row, each column under the name that `rows_from` knows.
+
+    `without`: columns that hold nothing but nulls or noughts.
+    """
+    from copper_cli.archive.arrays import shape_of
+
+    found = [f"epoch_us({time_column(month.kind)}) AS t"]
+    if month.granularity and fixed_step(month.granularity) is None:
         found.append("epoch_us(start) AS s")
-    for name in shape.names:
-        if name == "actual":
+    for name in shape_of(month.kind).names:
+        if name == "actual" and "actual" not in without:
             found.append(f"coalesce(actual, {_NO_INTEGER}) AS actual")
-            name = "actual_float"  # noqa: PLW2901
-        found.append(f"coalesce({name}, 'NaN'::DOUBLE) AS {name}")
-    return ", ".join([*found, "integers"])
+        column = "actual_float" if name == "actual" else name
+        if column not in without:
+            found.append(f"coalesce({column}, 'NaN'::DOUBLE) AS {column}")
+    return ", ".join([*found, *(["integers"] if "integers" not in without else [])])
 
 
 _NO_INTEGER = "(-9223372036854775807 - 1)"
 
 
-def rows_from(found: Mapping[str, Any], shape: Shape, kind: str, granularity: str) -> Rows:
+def find_empty(duck: duckdb.DuckDBPyConnection, file: Path, month: Month) -> list[str]:
+    """The columns of a file that hold nothing but nulls or noughts, as it says itself."""
+    found = duck.execute(
+        "SELECT path_in_schema FROM parquet_metadata(?) GROUP BY ALL"
+        " HAVING sum(num_values) = sum(stats_null_count)"
+        " OR bool_and(path_in_schema = 'integers' AND coalesce(stats_max_value, '') = '0')",
+        [pattern(file)],
+    ).fetchall()
+    return [name for (name,) in found]
+
+
+def rows_from(found: Mapping[str, Any], month: Month) -> Rows:
     """Rows from what DuckDB read."""
     import numpy as np
 
-    from copper_cli.archive.arrays import NO_INTEGER, Rows
+    from copper_cli.archive.arrays import NO_INTEGER, Rows, shape_of
 
-    unit = 1 if kind in ("readings", "grid") else US
-    numbers = {name: found["actual_float" if name == "actual" else name] for name in shape.names}
+    shape = shape_of(month.kind)
+    unit = US if month.granularity else 1
+    numbers = {
+        name: found.get("actual_float" if name == "actual" else name) for name in shape.names
+    }
     rows = Rows(found["t"] if unit == 1 else found["t"] // unit, numbers)
-    if "actual" in shape.names:
-        rows.actual = found["actual"]
-        if np.isnan(numbers["actual"]).all():
-            numbers["actual"] = None
-            rows.actual = None if (rows.actual == NO_INTEGER).all() else rows.actual
-    rows.integers = found["integers"] if found["integers"].any() else None
-    if granularity and fixed_step(granularity) is None:
+    for name, column in numbers.items():
+        if column is not None and np.isnan(column).all():
+            numbers[name] = None
+    actual, integers = found.get("actual"), found.get("integers")
+    rows.actual = None if actual is None or (actual == NO_INTEGER).all() else actual
+    rows.integers = integers if integers is not None and integers.any() else None
+    if "s" in found:
         rows.starts = found["s"] // unit
     return rows
 
@@ -179,16 +204,13 @@ def read_rows(
     duck: duckdb.DuckDBPyConnection, file: Path, month: Month, subjects: tuple[str, str]
 ) -> Rows:
     """The rows of a file from one meter's to another's, in its order."""
-    from copper_cli.archive.arrays import shape_of
-
-    shape = shape_of(month.kind)
-    columns = select_numbers(shape, month.granularity, month.kind)
+    columns = select_numbers(month, find_empty(duck, file, month))
     found = duck.execute(
         f"SELECT {columns} FROM read_parquet({exact(file)})"  # noqa: S608
         f" WHERE {id_column(month.kind)} BETWEEN ? AND ?",
         subjects,
     ).fetchnumpy()
-    return rows_from(found, shape, month.kind, month.granularity)
+    return rows_from(found, month)
 
 
 def write_rows(

@@ -224,7 +224,7 @@ class Published:
         if not names:
             return empty_rows(shape)
         files = ", ".join(exact(Month(kind, granularity, name).file(self._path)) for name in names)
-        columns = select_numbers(shape, granularity, kind)
+        columns = select_numbers(Month(kind, granularity, ""))
         unit = US if granularity else 1
         where = f"{time_column(kind)} BETWEEN make_timestamptz(?) AND make_timestamptz(?)"
         bounds: list[Any] = [max(first * unit, -_FAR_US), min(last * unit, _FAR_US)]
@@ -253,7 +253,7 @@ class Published:
             order = "seq, " if kind == "readings" else ""
             query = f"SELECT {order}{code}{columns} FROM {source} WHERE {where}"  # noqa: S608
             found = duck.execute(query, bounds).fetchnumpy()
-        rows = rows_from(found, shape, kind, granularity)
+        rows = rows_from(found, Month(kind, granularity, ""))
         rows.codes = found["code"] if code else np.zeros(len(rows), np.int64)
         return put_in_order(rows, found.get("seq"))
 

@@ -15,6 +15,7 @@ from month_rows import (
     FAR,
     T0,
     H,
+    actual,
     assert_in_order,
     hours,
     instants_of,
@@ -737,3 +738,46 @@ def test_bodies_are_decoded_as_the_landing_does():
         body[at] ^= 4
     with pytest.raises(BodyError):
         arrays.decode(bytes(body), arrays.READINGS)
+
+
+# One over the other
+
+
+def lay_over_plainly(layers):
+    """The same with tuples: by series and time the last row, its holes filled from earlier ones."""
+    held = {}
+    for layer in layers:
+        for code, time, energy, power, value, register in layer:
+            old = held.get((code, time), (None,) * 4)
+            is_kept = energy is None and old[0] is not None
+            held[code, time] = (
+                *(old[:2] if is_kept else (energy, power)),
+                old[2] if value is None else value,
+                old[3] if register is None else register,
+            )
+    return [(*key, *held[key]) for key in sorted(held)]
+
+
+@pytest.mark.parametrize("many", [0, 4, 10**9])
+def test_layers(monkeypatch, many):
+    """The quick way for a night in a month and the thorough one do the same."""
+    import numpy as np
+
+    monkeypatch.setattr(arrays, "_MANY", many)
+    rng = random.Random(1)
+    for _ in range(200):
+        layers, rows = [], []
+        for size in (rng.randrange(1, 60), *(rng.randrange(1, 9) for _ in range(rng.randrange(4)))):
+            keys = sorted({(rng.randrange(3), rng.randrange(40)) for _ in range(size)})
+            only = rng.choice([number, lambda rng: None, lambda rng: 2.5, lambda rng: 3])
+            layers.append(
+                [(*key, number(rng), only(rng), number(rng), actual(rng)) for key in keys]
+            )
+            body = encode(Block([0] * len(keys), tuple(zip(*layers[-1], strict=True))[2:]))
+            part = arrays.decode(body, arrays.INTERVAL)
+            part.codes, part.times = (np.array([key[at] for key in keys]) for at in (0, 1))
+            rows.append(part)
+        found = arrays.lay_over(rows, is_instants=False)
+        columns = found.codes.tolist(), found.times.tolist()
+        columns += arrays.plain_columns(found, arrays.INTERVAL)
+        assert repr(list(zip(*columns, strict=True))) == repr(lay_over_plainly(layers))
