@@ -14,6 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from places import make_archive
 
 from copper_cli.sandbox import Sandbox, SandboxConfig
 
@@ -40,7 +41,11 @@ def script(checkout: Path, tmp_path: Path) -> Script:
     """Runs a script from another folder, with no variable of the user's."""
 
     def run(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "LC_ALL": "C.UTF-8"}
+        home = tmp_path / "home"
+        make_archive(home / "the archive", "sandbox-enterprise")
+        clean = {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8"}
+        if env.get("COPPER_ENTERPRISE_ID") == "sandbox-enterprise":
+            clean["COPPER_ARCHIVE"] = str(home / "the archive")
         return subprocess.run(
             [checkout / name, *words],
             cwd=tmp_path,

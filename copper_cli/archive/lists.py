@@ -34,6 +34,7 @@ Subject = tuple[str, str]
 """What a thing is (`meter`, `premise`, `gateway`), and its id."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ListBook:
@@ -105,8 +106,8 @@ class ListBook:
         body_of = _BODIES[kind]
         same, new = [], []
         for record in records:
-            own_id = _subjects(kind, record)[0][1]
-            body = _encode(body_of(record))
+            own_id = _storable(_subjects(kind, record)[0][1])
+            body = _to_text(body_of(record))
             last_s, before, first_s = held.get(own_id, (seen_s - 1, None, 0))
             if kind == "meter" and before is not None and before != body:
                 self._check_created(own_id, before, body)
@@ -188,6 +189,27 @@ def _note_whole(db: sqlite3.Connection, kind: str, seen_s: int) -> None:
     )
 
 
+def _to_text(body: dict[str, Any]) -> str:
+    """As JSON that SQLite can hold."""
+    text = _encode(body)
+    return text if text.isascii() or _is_writable(text) else _encode_ascii(body)
+
+
+def _storable(text: str) -> str:
+    """An id as SQLite can hold it: halves of surrogate pairs are written out."""
+    if text.isascii() or _is_writable(text):
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _write_snapshot(db: sqlite3.Connection, records: Sequence[BulkReading], seen_s: int) -> None:
     """The readings that were not seen before; most meters send a few a day."""
     rows = []
@@ -195,7 +217,8 @@ def _write_snapshot(db: sqlite3.Connection, records: Sequence[BulkReading], seen
         time_s = record.time_utc.timestamp() if record.time_utc else None
         if time_s is not None and time_s.is_integer():
             time_s = int(time_s)
-        rows.append((seen_s, record.meter_id, record.meter_type, record.value, time_s))
+        about = _storable(record.meter_id), _storable(record.meter_type)
+        rows.append((seen_s, *about, record.value, time_s))
     db.executemany(
         "INSERT INTO snapshots (seen_s, meter_id, meter_type, value, time_s) "
         "SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?5 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM snapshots "

@@ -40,7 +40,6 @@ class Run:
         self.command = ctx.command_path.partition(" ")[2] or "account"
         self._ctx = ctx
         self._values = program_values(ctx)
-        self._choose_archive()
         self._env: Mapping[str, str] = os.environ
         self._stack = ExitStack()
         self._handle: str | None = None
@@ -126,6 +125,7 @@ class Run:
         from copper_cli.cli.settings import read_settings
         from copper_cli.files.mending import mend_folder
 
+        self._choose_archive()
         if self._values["sandbox"]:
             self._start_sandbox()
         settings = read_settings(

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from places import make_archive
 
-from copper_cli.archive.home import Marker, Owner, write_marker
 from copper_cli.cli import root, run
 from copper_cli.sandbox import Sandbox, SandboxConfig
 from copper_cli.sandbox.server import Server
@@ -88,13 +88,6 @@ def copper(capsys: pytest.CaptureFixture[str]) -> Copper:
         return Ended(code, shown.out, shown.err)
 
     return type_line
-
-
-def make_archive(path: Path, enterprise_id: str) -> None:
-    """An archive of a local cloud, so that no command has a new one to tell of."""
-    path.mkdir(mode=0o700, exist_ok=True)
-    owner = Owner("http://127.0.0.1", enterprise_id)
-    write_marker(path, Marker("0" * 32, owner, "2022-01-01T00:00:00Z", "00" * 32))
 
 
 @pytest.fixture

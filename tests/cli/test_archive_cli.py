@@ -48,8 +48,9 @@ def calls(cloud: Sandbox) -> Iterator[int]:
     """How many calls each step since the one before has taken."""
     before = cloud.calls
     while True:
-        yield cloud.calls - before
-        before = cloud.calls
+        now = cloud.calls
+        yield now - before
+        before = now
 
 
 # Where it is

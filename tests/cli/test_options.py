@@ -160,6 +160,7 @@ def test_a_profile_typed_anywhere_brings_its_defaults(
 ) -> None:
     """--profile may stand behind the command like any other option."""
     write_config(PROFILES)
+    monkeypatch.delenv("COPPER_ARCHIVE")  # of another partner
     monkeypatch.setenv("ACME_SECRET", "s")
     line = ["grid", "latest"]
     line[{"before": 0, "between": 1, "after": 2}[where] : 0] = ["--profile", "acme"]
@@ -174,6 +175,7 @@ def test_a_typed_profile_is_not_mixed_with_the_exported_one(
 ) -> None:
     """With COPPER_PROFILE=acme, `--profile other` takes nothing of acme's, not even defaults."""
     write_config(PROFILES)
+    monkeypatch.delenv("COPPER_ARCHIVE")  # of another partner
     monkeypatch.setenv("COPPER_PROFILE", "acme")
     ended = copper("--profile", "other", "grid", "latest")
     assert ended.code == 0, ended.err

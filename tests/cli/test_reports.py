@@ -196,6 +196,7 @@ def test_partner_by_profile(
 ) -> None:
     """HANDLE is used as --profile, before exported credentials; without either it is told."""
     lists(fixed)
+    monkeypatch.delenv("COPPER_ARCHIVE")  # of another partner
     write_config(
         "[profile.acme]\nclient_id='i'\nenterprise_id='e'\nclient_secret_command='echo s'\n"
     )

@@ -165,8 +165,11 @@ def test_wrong_credentials(cloud: Sandbox, copper: Copper, monkeypatch: Any) -> 
     assert ended.err.splitlines()[-1].startswith("copper: No token: the client id and secret")
 
 
-def test_another_partners_enterprise(cloud: Sandbox, copper: Copper) -> None:
+def test_another_partners_enterprise(
+    cloud: Sandbox, copper: Copper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """403: exit 3, one line."""
+    monkeypatch.delenv("COPPER_ARCHIVE")  # of this partner
     ended = copper("premise", "--enterprise-id", "not-mine")
     assert ended.code == 3
     assert "no permission (403" in ended.err
