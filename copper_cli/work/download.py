@@ -6,8 +6,11 @@ what the archive then holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +37,9 @@ from copper_cli.work.parallel import run_parallel
 
 T = TypeVar("T")
 
+_SHOW_S = 1.0
+_SHOW_COST = 20
+"""So many times as long as it took is waited until files take their names again."""
 _REFUSALS_IN_A_ROW = 3
 """So many meters refused for want of permission, or without a connection: the job is hopeless."""
 
@@ -103,10 +109,33 @@ def download_files(
         download = _Download[T](context, folder, interruption)
         pending = download.find_pending(jobs, output)
         context.progress.start(noun, len(pending))
-        download.run(pending)
+        with _shown_soon(folder):
+            download.run(pending)
         download.end(sum(len(job.parts) for job in jobs if job.known is None))
     context.archive.publish(force=False)
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
+
+
+@contextmanager
+def _shown_soon(folder: Folder) -> Iterator[None]:
+    """Files take their names a second after they are made, also while the quota is waited for."""
+    ended = threading.Event()
+
+    def show() -> None:
+        pause_s = _SHOW_S
+        while not ended.wait(pause_s):
+            begun_s = time.monotonic()
+            with suppress(LocalError):  # whoever writes or closes the folder meets it too
+                folder.flush()
+            pause_s = max(_SHOW_S, _SHOW_COST * (time.monotonic() - begun_s))
+
+    thread = threading.Thread(target=show, name="copper-folder", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def open_folder(context: Context, output: Output) -> Folder:

@@ -113,7 +113,7 @@ def test_a_meter_that_the_cloud_does_not_know_any_more(cloud: Sandbox, copper: C
     assert "The same command again would not bring it" in last
     other = next(m.id for m in cloud.fleet.meters() if m.id != "12:6346999187")
     cloud.faults.add(Fault(path=f"meter/{other.replace(':', '(:|%3A)')}/usage", times=None))
-    last = copper(*line, "--output-dir", "other", "--no-cache").err.splitlines()[-1]
+    last = copper(*line, "--output-dir", "other", "--fresh").err.splitlines()[-1]
     assert last == (
         "copper: 2 meters missing. "
         "Run the same command again to fetch all but 1 of them: see above why."

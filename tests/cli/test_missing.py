@@ -139,7 +139,7 @@ def test_what_changed_is_told(town: FixedCloud, copper: Copper) -> None:
         return {**found, "sum_usage": 12.75}
 
     town.answers["meter/07:1/usage"] = changed
-    assert "3 rows changed in the cloud since." in copper(*USAGE, "--recheck").err
+    assert "3 rows changed in the cloud since." in copper(*USAGE, "--fresh").err
 
 
 def test_a_meter_without_data_yet(town: FixedCloud, copper: Copper) -> None:

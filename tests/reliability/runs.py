@@ -139,10 +139,11 @@ class Machine:
         *,
         jobs: int = 1,
         overwrite: bool = False,
+        apart: bool = False,
         **changes: Any,
     ) -> Table:
         """A whole run of a download, as the command does it."""
-        context = self.connect(jobs, **changes)
+        context = self.connect(jobs, apart=apart, **changes)
         try:
             return download_series(context, request, Output(folder, overwrite=overwrite))
         finally:

@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up(
     file, journal or manifest met the end; what stands is whole, and once there is room the same
     command completes it without asking again for what is there."""
     disk = Disk(monkeypatch)
-    user.download(tmp_path / "whole", PLENTY)
+    user.download(tmp_path / "whole", PLENTY, apart=True)
     whole = read_folder(tmp_path / "whole")
     out = tmp_path / "out"
     disk.left = int(disk.written * share)
@@ -139,7 +139,7 @@ def test_a_disk_that_tells_only_when_synced(
     user: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, number: int
 ) -> None:
     """From the nth time on that content is to be on the disk, it is not: the same holds."""
-    user.download(tmp_path / "whole", PLENTY)
+    user.download(tmp_path / "whole", PLENTY, apart=True)
     whole = read_folder(tmp_path / "whole")
     out = tmp_path / "out"
     really_sync = os.fsync

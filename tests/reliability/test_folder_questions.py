@@ -60,7 +60,7 @@ def test_a_folder_with_another_question_is_refused(
     assert read_folder(tmp_path / "out") == before
     table = user.download(tmp_path / "out", other, overwrite=True)
     assert table.facts["complete"]
-    user.download(tmp_path / "fresh", other)
+    user.download(tmp_path / "fresh", other, apart=True)
     assert read_folder(tmp_path / "out") == read_folder(tmp_path / "fresh")
 
 

@@ -81,7 +81,7 @@ def scene(tmp_path: Path, machine: Any) -> Iterator[Scene]:
     config = SandboxConfig(premises=6, quota=None, now=NOW, latency_ms=15)
     with Sandbox(config) as cloud:
         user: Machine = machine(cloud)
-        user.download(tmp_path / "whole", PLENTY, jobs=4)
+        user.download(tmp_path / "whole", PLENTY, jobs=4, apart=True)
         whole = read_folder(tmp_path / "whole")
         yield Scene(cloud, whole, tmp_path / "out", program_environment(cloud, tmp_path))
 

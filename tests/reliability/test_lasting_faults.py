@@ -53,7 +53,7 @@ def test_one_meter_that_fails_for_ever_stops_no_other(
     the folder is that of a run without faults."""
     user = machine(cloud)
     request = replace(PLENTY, baseline=False)
-    user.download(tmp_path / "whole", request, use_cache=False)
+    user.download(tmp_path / "whole", request, use_cache=False, apart=True)
     whole = read_folder(tmp_path / "whole")
     ids = meter_ids(cloud)
     broken = ids[3]
@@ -162,7 +162,7 @@ def test_no_monthly_total_is_made_of_half_the_meters(
     user = machine(cloud)
     month = date(2020, 12, 1)
     whole = report_monthly(
-        user.connect(jobs, use_cache=False), month, include_per_meter_sum=True
+        user.connect(jobs, apart=True, use_cache=False), month, include_per_meter_sum=True
     ).table
     broken = next(meter for meter in cloud.fleet.meters() if meter.type == "gas")
     cloud.faults.add(Fault(path=path_of(broken.id), times=None, **LASTING[fault]))
@@ -194,7 +194,7 @@ def test_no_water_verdict_is_made_of_one_side(
     config = SandboxConfig(premises=52, quota=None, now=NOW, max_age=0)
     with Sandbox(config) as cloud:
         user = machine(cloud)
-        whole = check_water_reversals(user.connect(), method="winter")
+        whole = check_water_reversals(user.connect(apart=True), method="winter")
         assert len(whole.rows) >= 2
         premise = whole.rows[0][0]
         broken = next(m for m in cloud.fleet.meters() if m.premise_id == premise and m.type == side)

@@ -101,7 +101,7 @@ def test_a_meter_too_big_for_the_quota(
     assert len(windows) == len(set(windows)) == 19
     plain = replace(user, cache_dir=tmp_path / "other cache")
     user.clock.sleep(2 * 3600)
-    plain.download(tmp_path / "whole", request, quota=TEN)
+    plain.download(tmp_path / "whole", request, quota=TEN, apart=True)
     assert read_folder(out) == read_folder(tmp_path / "whole")
 
 

@@ -60,7 +60,7 @@ def test_the_second_run_into_a_folder_is_told_who_holds_it(
     """Exit 7 and one line with the other's command and process, no call but the lists; the first
     goes on as if alone."""
     with Sandbox(SandboxConfig(premises=3, quota=None, now=NOW)) as cloud:
-        machine(cloud).download(tmp_path / "whole", REQUEST, jobs=4)
+        machine(cloud).download(tmp_path / "whole", REQUEST, jobs=4, apart=True)
         cloud.faults.add(Fault(kind="hang", path="/usage", skip=1, seconds=2))
         out = tmp_path / "out"
         before = cloud.calls
@@ -92,7 +92,7 @@ def test_three_begun_together(machine: Callable[[Sandbox], Machine], tmp_path: P
     """Whoever comes first works; the others end with 7, or find all done. No meter is asked
     twice, and the folder is whole."""
     with Sandbox(SandboxConfig(premises=2, quota=None, now=NOW, latency_ms=40)) as cloud:
-        machine(cloud).download(tmp_path / "whole", REQUEST)
+        machine(cloud).download(tmp_path / "whole", REQUEST, apart=True)
         before = len(cloud.log)
         runs = [start(cloud, tmp_path, tmp_path / "out") for _ in range(3)]
         said = [end(run) for run in runs]
