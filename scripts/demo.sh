@@ -43,6 +43,11 @@ run() {
 
 run meter usage 2020-12-22 2021-01-12 --granularity hour \
   --output-dir "$out" --csv-output-file meter_summary.csv
+# The same range in another layout and folder: from the archive, so that only the lists are asked.
+run meter usage 2020-12-22 2021-01-12 --granularity hour --layout columns \
+  --output-dir "$out/columns" --quiet
+run archive compact
+run archive info
 run premise --csv-output-file "$out/premises.csv"
 run bulk --detailed --csv-output-file "$out/bulk.csv"
 run meter status --detailed --csv-output-file "$out/meter_status.csv"
@@ -54,6 +59,7 @@ cat <<TEXT
 
 What lies where, in $out/:
   ID.usage.csv         hourly use of one meter, 2020-12-22 to 2021-01-12 (docs/csv.md explains it)
+  columns/             the same hours in another layout, made without a call for them
   meter_summary.csv    each meter's sum over that time
   manifest.json        which file answers what, and whether anything is missing
   premises.csv         addresses

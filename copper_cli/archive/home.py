@@ -6,9 +6,7 @@ import errno
 import json
 import os
 import re
-import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -386,7 +384,7 @@ def make_folders(path: Path) -> None:
 def _make_marker(path: Path, owner: Owner) -> Marker:
     """A new `archive.json`, or what it says where another run was faster. Raises OSError."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    write_marker(path, Marker(uuid.uuid4().hex, owner, now, secrets.token_hex(32)))
+    write_marker(path, Marker(os.urandom(16).hex(), owner, now, os.urandom(32).hex()))
     marker = read_marker(path)
     assert marker is not None  # it is there whole once it has its name
     return marker
@@ -397,7 +395,7 @@ def write_marker(path: Path, marker: Marker) -> None:
 
     Raises OSError.
     """
-    temporary = path / f"{MARKER}.{secrets.token_hex(8)}.tmp"
+    temporary = path / f"{MARKER}.{os.urandom(8).hex()}.tmp"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:

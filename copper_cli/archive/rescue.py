@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -107,7 +106,7 @@ def _rescue_marker(path: Path, owner: Owner | None, *, repair: bool) -> Iterator
         mended = "It was written again."
         if marker is None and owner is not None:
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            marker = Marker(uuid.uuid4().hex, owner, now, secrets.token_hex(32))
+            marker = Marker(secrets.token_hex(16), owner, now, secrets.token_hex(32))
             mended = f"A new one was made for {owner}; what was forgotten may be named again."
         if marker is None:
             mended = None

@@ -271,6 +271,19 @@ def test_hashes_tell_nobody_the_id(archive: Archive, tmp_path: Path) -> None:
     assert hash_id(keys[0], ("meter", "1")) != hash_id(keys[0], ("premise", "1"))
 
 
+def test_what_no_utf_8_can_hold_is_kept_all_the_same(archive: Archive, book: ListBook) -> None:
+    """Halves of surrogate pairs, in ids and in texts; what else is not ASCII stays as it is."""
+    broken = "07:\ud800"
+    odd = premise("p\udfff", street_address="Stra\ud800e", city_town="Zürich")
+    for at_s in (1, 2):
+        book.take("meter", [meter(broken, state="\udc00")], at_s, is_whole=True)
+        book.take("premise", [odd], at_s, is_whole=True)
+        book.take("bulk", [bulk(broken, 1.0)], at_s, is_whole=True)
+    (row,) = seen(archive, "premise")
+    assert (row[1:3], row[3]["city_town"]) == ((1, 2), "Zürich")
+    assert len(seen(archive, "meter")) == len(snapshots(archive)) == 1
+
+
 def test_ten_thousand_meters_cost_little(archive: Archive, book: ListBook) -> None:
     """Far less than to read the list: they are written in one transaction, changed bodies only."""
     meters = [meter(f"07:{number}") for number in range(10_000)]
