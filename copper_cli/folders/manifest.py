@@ -17,13 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from copper_cli.errors import CopperError, LocalError
 from copper_cli.files.names import find_clash
-from copper_cli.files.opening import digest_file
 from copper_cli.files.reasons import local_errors
 from copper_cli.files.whole import Staged, make_folder, sync_folder, write_temporary
+from copper_cli.folders.contents import Contents, Stamps, holds
 from copper_cli.folders.entries import (
     MANIFEST_NAME,
     Entry,
@@ -38,7 +38,6 @@ from copper_cli.folders.lock import HOLDER_NAME, LOCK_NAME, FolderLock
 from copper_cli.folders.older import (
     JOURNAL_NAME,
     STAMPS_NAME,
-    Stamp,
     find_leftovers,
     is_draft_name,
     read_stamps,
@@ -65,8 +64,6 @@ _BOOKS = (MANIFEST_NAME, LOCK_NAME, HOLDER_NAME, JOURNAL_NAME, STAMPS_NAME)
 
 _TEMPORARY_PREFIX = ".copper-folder-"
 _TEMPORARY = re.compile(re.escape(_TEMPORARY_PREFIX) + r"[0-9a-f]{16}\.tmp")
-_QUIET_NS = 2_000_000_000
-"""The coarsest clock of a file system ticks every two seconds."""
 
 _FLUSH_FILES = 256
 """So many staged files take their names, or a thirty-second of all that the folder has."""
@@ -74,29 +71,6 @@ _FLUSH_SHARE = 32
 _FLUSH_S = 1.0
 """The others wait so long at most, or as long as keeps the rewriting at a few percent."""
 _FLUSH_COST = 25
-
-
-class Stamps(Protocol):
-    """Remembers by path what size and times a file had when its digest was known."""
-
-    def stamp_get(self, path: str, /) -> tuple[Any, ...] | None:
-        """Size, both times in nanoseconds, digest; None where nobody knows."""
-
-    def stamp_put(self, path: str, stamp: Stamp, /) -> None:
-        """Remember it."""
-
-
-class _Forgetful:
-    """Stamps for one run: without any other each file is read once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Stamp] = {}
-
-    def stamp_get(self, path: str, /) -> Stamp | None:
-        return self._known.get(path)
-
-    def stamp_put(self, path: str, stamp: Stamp, /) -> None:
-        self._known[path] = stamp
 
 
 @dataclass(slots=True)
@@ -129,10 +103,9 @@ class Folder:
         self.path = path
         self.notices: list[str] = []
         """What a person should hear of the opening: a line each."""
-        self._prefix = f"{os.path.realpath(path).rstrip(os.sep)}{os.sep}"
         self._lock = lock
         self._mutex = threading.RLock()
-        self._stamps: Stamps = stamps or _Forgetful()
+        self._contents = Contents(path, stamps)
         self._entries: dict[str, Entry] = {}
         self._lines: dict[str, str] = {}  # what `render_manifest` need not render again
         self._pending: dict[str, _Pending] = {}
@@ -218,7 +191,8 @@ class Folder:
                 assert entry is not None
                 is_there, held = entry.sha256 is not None, entry.sha256
             else:
-                is_there, held = self._find(name, entry)
+                was = self._was.get(name)
+                is_there, held = self._contents.find(name, _digest_of(entry), was)
             if not is_there or (entry and entry.sha256 is None and held):
                 return _judge_absent(entry, question)
             if entry is None or entry.sha256 is None:
@@ -368,7 +342,7 @@ class Folder:
         self._is_dirty = self._entries != before
         for name, stamp in read_stamps(self.path).items():
             if name in self._entries:
-                self._remember(name, stamp)
+                self._contents.remember(name, stamp)
 
     def _settle(self, *, repair: bool) -> None:
         """Find out which announced steps were taken; finish removals if `repair`."""
@@ -381,12 +355,12 @@ class Folder:
         if entry is None or not is_file_name(name):
             pass
         elif entry.sha256 is None:
-            if _holds(path, was) and not (repair and self._remove(path)):
+            if holds(path, was) and not (repair and self._remove(path)):
                 return  # it counts as removed
             if was is not None and path.exists():
                 self._set(name, replace(entry, sha256=was))  # somebody changed it
-        elif not _holds(path, entry.sha256):
-            if _holds(path, was):
+        elif not holds(path, entry.sha256):
+            if holds(path, was):
                 return  # it is to be written anew
             if was is None:
                 self._set(name, None)
@@ -427,54 +401,11 @@ class Folder:
             f"{folder}/ is of an earlier version and is taken over{f': {told}' if told else ''}."
         )
 
-    def _find(self, name: str, entry: Entry | None) -> tuple[bool, str | None]:
-        """Whether a file lies there, and the digest of what it holds if that is ours.
-
-        Raises LocalError for what cannot be read.
-        """
-        try:
-            # Of ten thousand files that takes 40 ms; with a Path for each it took 70.
-            stat = os.stat(self._prefix + name)  # noqa: PTH116
-        except FileNotFoundError:
-            return False, None
-        except OSError as error:
-            with local_errors(self.path / name, "read"):
-                raise error
-        if entry is None:
-            return True, None
-        if entry.sha256 is not None and self._is_unchanged(name, stat, entry.sha256):
-            return True, entry.sha256
-        was = self._was.get(name)
-        return True, was if _holds(self.path / name, was) else None
-
     def _held(self, name: str, entry: Entry | None) -> str | None:
         """The digest of what lies there if that is ours."""
         with suppress(LocalError):
-            return self._find(name, entry)[1]
+            return self._contents.find(name, _digest_of(entry), self._was.get(name))[1]
         return None
-
-    def _is_unchanged(self, name: str, stat: os.stat_result, sha256: str) -> bool:
-        stamp = _stamp(stat, sha256)
-        if self._recall(name) == stamp:
-            return True
-        path = self.path / name
-        with local_errors(path, "read"):
-            if digest_file(path) != sha256:
-                return False
-        # A file touched just now could change once more without its times telling.
-        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _QUIET_NS:
-            self._remember(name, stamp)
-        return True
-
-    def _recall(self, name: str) -> tuple[Any, ...] | None:
-        try:
-            return self._stamps.stamp_get(self._prefix + name)
-        except LocalError:
-            return None  # stamps save time, nothing else
-
-    def _remember(self, name: str, stamp: Stamp) -> None:
-        with suppress(LocalError):
-            self._stamps.stamp_put(self._prefix + name, stamp)
 
     # To the disk
 
@@ -494,7 +425,7 @@ class Folder:
         """Say what is about to happen, on the disk before it does."""
         announced: dict[str, str | None] = {}
         for name, pending in list(self._pending.items()):
-            found = self._digest(name, pending.before)
+            found = self._contents.digest(name, _digest_of(pending.before))
             if pending.staged is None and found != pending.held:
                 self._cancel(name, found)
             else:
@@ -512,13 +443,6 @@ class Folder:
         if found is not None and before is not None and before.sha256 is not None:
             self._set(name, replace(self._entries[name], sha256=before.sha256))
         self._was.pop(name, None)
-
-    def _digest(self, name: str, entry: Entry | None) -> str | None:
-        """Of whatever lies there; None where that is nothing, or no file."""
-        with suppress(LocalError, OSError):
-            is_there, held = self._find(name, entry)
-            return held or (digest_file(self.path / name) if is_there else None)
-        return None
 
     def _carry_out(self) -> None:
         """Do what was announced. What cannot be done does not keep the rest from it."""
@@ -557,10 +481,9 @@ class Folder:
                 staged.rename()
             except FileNotFoundError:
                 # Ctrl-C came between the renaming and its being noted.
-                if not _holds(path, staged.sha256):
+                if not holds(path, staged.sha256):
                     raise
-        with suppress(OSError):
-            self._remember(name, _stamp(path.stat(), staged.sha256))
+        self._contents.note(name, staged.sha256)
 
     def _discard(self) -> None:
         """Forget what was staged: its room is needed, or the run is over."""
@@ -610,6 +533,11 @@ def _sweep(folder: Path) -> list[str]:
     return inner
 
 
+def _digest_of(entry: Entry | None) -> str | None:
+    """What a file of ours should have; None where there should be none."""
+    return None if entry is None else entry.sha256
+
+
 def _judge_absent(entry: Entry | None, question: Question) -> Verdict:
     """The verdict where there is no file."""
     if entry is None or entry.question != question:
@@ -637,16 +565,3 @@ def _keep_file(before: Entry, entry: Entry) -> Entry:
         sum_from=before.sum_from,
         archive=before.archive,
     )
-
-
-def _holds(path: Path, sha256: str | None) -> bool:
-    """True when the file is there and has this content."""
-    if sha256 is None:
-        return False
-    with suppress(OSError):
-        return digest_file(path) == sha256
-    return False
-
-
-def _stamp(stat: os.stat_result, sha256: str) -> Stamp:
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, sha256

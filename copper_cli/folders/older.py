@@ -17,13 +17,11 @@ from typing import Any
 
 from copper_cli.files.opening import open_own
 from copper_cli.files.reasons import local_errors
+from copper_cli.folders.contents import Stamp
 from copper_cli.folders.entries import DAMAGES, Entry, check_format, is_file_name, parse_entry
 
 JOURNAL_NAME = ".manifest.journal"
 STAMPS_NAME = ".manifest.stamps"
-
-Stamp = tuple[int, int, int, str]
-"""Size, both times in nanoseconds, and the digest a file had then."""
 
 _DRAFT = re.compile(r"\..+\.draft")
 _DRAFT_START = b'["copper-draft '

@@ -13,7 +13,7 @@ import pytest
 from copper_cli.errors import LocalError
 from copper_cli.files.opening import digest_file
 from copper_cli.filling import Gap, Unfilled
-from copper_cli.folders import lock, manifest
+from copper_cli.folders import contents, lock
 from copper_cli.folders.entries import entry_to_json, parse_entry
 from copper_cli.folders.manifest import Entry, Folder, Question
 from copper_cli.records import Window
@@ -608,7 +608,7 @@ class TestUnchanged:
     def read(self, monkeypatch):
         """The files that are read from now on."""
         found = []
-        monkeypatch.setattr(manifest, "digest_file", lambda p: found.append(p) or digest_file(p))
+        monkeypatch.setattr(contents, "digest_file", lambda p: found.append(p) or digest_file(p))
         return found
 
     def test_a_known_file_is_not_read_again(self, path, stamps, read):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from copper_cli.errors import LocalError
-from copper_cli.folders import manifest
+from copper_cli.folders import contents, manifest
 from copper_cli.folders.entries import Entry, Question, entry_to_json, read_manifest
 from copper_cli.folders.manifest import Folder
 
@@ -176,6 +176,16 @@ def test_announced_but_not_done(path: Path) -> None:
     assert open_once(path, OTHER)[0] == "complete"
 
 
+def test_a_file_that_was_edited_after_the_run(path: Path) -> None:
+    """It is told as changed, be it a new one or one that was replaced."""
+    (path / NAME).write_text("edited")
+    note(path, written("one"), {"op": "done", "name": NAME})
+    assert open_once(path)[0] == "changed"
+    list_files(path, {NAME: fetched("old")})
+    note(path, written("one"), {"op": "done", "name": NAME})
+    assert open_once(path)[0] == "changed"
+
+
 @pytest.mark.parametrize("text", ["old", None, "edited"])
 def test_a_removal_that_was_announced(path: Path, text: str | None) -> None:
     """It is finished if the file is still ours; a file somebody changed since stays."""
@@ -196,6 +206,7 @@ def test_a_name_that_leads_elsewhere_is_not_followed(path: Path, tmp_path: Path)
     note(
         path, {"op": "remove", "name": "../outside.csv", "entry": empty, "old": digest("precious")}
     )
+    assert Folder.look(path).names() == []
     assert open_once(path)[0] == "new"
     assert outside.read_text() == "precious"
 
@@ -250,7 +261,7 @@ class TestStamps:
             def stamp_put(self, path: str, stamp: tuple[Any, ...]) -> None:
                 known[path] = stamp
 
-        monkeypatch.setattr(manifest, "digest_file", lambda _: pytest.fail("read"))
+        monkeypatch.setattr(contents, "digest_file", lambda _: pytest.fail("read"))
         assert Folder.look(path).check(NAME, QUESTION) == "complete"
         with Folder.open(path, stamps=Stamps()) as folder:
             assert folder.check(NAME, QUESTION) == "complete"
