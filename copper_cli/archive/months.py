@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from calendar import monthrange
 from collections.abc import Iterator
@@ -88,12 +89,15 @@ def months_of_ends(first_s: int, last_s: int, granularity: str) -> Iterator[str]
     """
     if not granularity:
         return months_between(first_s, last_s)
-    longest_s = _longest_s(granularity)
+    longest_s = longest_bucket_s(granularity)
     shortest_s = BUCKET_S[granularity] if granularity in BUCKET_S and longest_s <= 3600 else 1
     return months_between(first_s - longest_s, last_s - shortest_s)
 
 
-def _longest_s(granularity: str) -> int:
+def longest_bucket_s(granularity: str) -> int:
+    """No bucket is longer, and no row earlier than its own by more; of readings 0."""
+    if not granularity:
+        return 0
     if granularity == "month":
         return _LONGEST_MONTH_S + DAY_S
     length_s = bucket_s(granularity)
@@ -125,7 +129,7 @@ def _granularities(archive: Path, kind: str) -> list[str]:
 
 def _list(folder: Path) -> list[str]:
     try:
-        return [found.name for found in folder.iterdir()]
+        return os.listdir(folder)  # noqa: PTH208 - this is asked for each series
     except (FileNotFoundError, NotADirectoryError):
         return []
 

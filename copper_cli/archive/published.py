@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from copper_cli.archive.keys import US, Instants, Number, SeriesKey
-from copper_cli.archive.months import Month, kind_folder, list_months, month_span, months_of_ends
+from copper_cli.archive.months import (
+    FOLDERS,
+    Month,
+    kind_folder,
+    list_months,
+    longest_bucket_s,
+    month_of,
+    month_span,
+)
 from copper_cli.archive.parquet import (
     connect,
     duck_errors,
@@ -129,10 +138,10 @@ class Published:
         if not names:
             return []
         unit = 1 if key.granularity else US
-        low = max(first // unit, month_span(names[0])[0])
-        high = min(last // unit, month_span(names[-1])[1] + _LONGEST_S)
-        wanted = set(months_of_ends(low, high, key.granularity)) if low <= high else set()
-        return [name for name in names if name in wanted]
+        low = max(first // unit, month_span(names[0])[0]) - longest_bucket_s(key.granularity)
+        high = min(last // unit, month_span(names[-1])[1])
+        begin, end = month_of(low), month_of(high)
+        return [name for name in names if begin <= name <= end] if low <= high else []
 
     # Many series at a time
 
@@ -181,10 +190,13 @@ class Published:
     # Files
 
     def _signature(self, key: SeriesKey, names: Sequence[str]) -> _Signature:
+        # Text, not paths: this is asked for each series.
+        folder = str(kind_folder(self._path, key.kind, key.granularity))
+        file = f"{FOLDERS[key.kind]}.parquet"
         found = []
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                one = Month(key.kind, key.granularity, name).file(self._path).stat()
+                one = os.stat(f"{folder}/month={name}/{file}")  # noqa: PTH116
                 found.append((name, one.st_ino, one.st_size, one.st_mtime_ns))
         return tuple(found)
 
@@ -260,7 +272,6 @@ class Published:
 
 _MARGIN_S = 2 * DAY_S
 """Read ahead on both sides: the days of meters in other zones begin at other hours."""
-_LONGEST_S = 33 * DAY_S
 _FAR_US = 1 << 57
 
 
