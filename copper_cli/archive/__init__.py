@@ -30,6 +30,7 @@ from copper_cli.archive.keys import (
     Span,
     Stamp,
     State,
+    storable,
 )
 from copper_cli.archive.rows import (
     INSTANTS_WIDTH,
@@ -130,7 +131,7 @@ class Archive:
             ruler,
             edge if edge.times else None,
             (series.sum_energy,),
-            series.meter_type,
+            _storable_type(series),
         )
         return self._land(key, answer)
 
@@ -196,7 +197,7 @@ class Archive:
             db.execute(
                 "INSERT INTO answers (series, start_s, end_s, asked_s, rows, first_s, last_s,"
                 " pending, sum, meter_type, body) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
-                (*columns, series.sum_energy, series.meter_type, body),
+                (*columns, series.sum_energy, _storable_type(series), body),
             )
 
     def pending(self, key: SeriesKey) -> list[PendingAnswer]:
@@ -304,7 +305,7 @@ class Archive:
             found = db.execute(
                 "SELECT grid FROM series WHERE subject = ? AND kind = ? AND granularity = ?"
                 " ORDER BY id",
-                (subject, kind, granularity),
+                (storable(subject), kind, granularity),
             ).fetchall()
         return [SeriesKey(subject, kind, granularity, grid) for (grid,) in found]
 
@@ -364,7 +365,7 @@ class Archive:
                 "SELECT s.granularity, s.grid, u.sum FROM series AS s JOIN sums AS u"
                 " ON u.series = s.id WHERE s.subject = ? AND s.kind = ? AND u.start_s = ?"
                 " AND u.end_s = ? ORDER BY u.asked_s DESC, s.id",
-                (subject, kind, *span),
+                (storable(subject), kind, *span),
             ).fetchall()
         for granularity, grid, total in found:
             key = SeriesKey(subject, kind, granularity, grid)
@@ -457,6 +458,7 @@ class Archive:
 
     def stamp_get(self, path: str) -> Stamp | None:
         """What a file looked like when it was last read whole."""
+        path = storable(path)
         with self._stamps_lock:
             if path in self._stamps:
                 return self._stamps[path]
@@ -469,7 +471,7 @@ class Archive:
     def stamp_put(self, path: str, stamp: tuple[int, int, int, str]) -> None:
         """Remember what a file looks like; on the disk with the next many, or when closed."""
         with self._stamps_lock:
-            self._stamps[path] = Stamp(*stamp)
+            self._stamps[storable(path)] = Stamp(*stamp)
             is_much = len(self._stamps) >= _STAMPS_AT_ONCE
         if is_much:
             self._flush_stamps()
@@ -477,16 +479,19 @@ class Archive:
     def note(self, name: str) -> str | None:
         """What is remembered under a name."""
         with self._db.reading() as db:
-            found = db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+            found = db.execute(
+                "SELECT value FROM notes WHERE name = ?", (storable(name),)
+            ).fetchone()
         return None if found is None else str(found[0])
 
     def set_note(self, name: str, value: str | None) -> None:
         """Remember something under a name; None forgets it."""
+        name = storable(name)
         with self._db.transaction() as db:
             if value is None:
                 db.execute("DELETE FROM notes WHERE name = ?", (name,))
             else:
-                db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+                db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, storable(value)))
 
     def _flush_stamps(self) -> None:
         with self._stamps_lock:
@@ -673,3 +678,7 @@ class Archive:
 _FAR = 1 << 62
 _LAST_S = 253_402_300_799
 """The last second that has a year of four digits."""
+
+
+def _storable_type(series: Series) -> str | None:
+    return series.meter_type and storable(series.meter_type)

@@ -21,6 +21,11 @@ US = 1_000_000
 """Microseconds of a second: readings keep theirs."""
 
 
+def storable(text: str) -> str:
+    r"""A text as databases can hold it: halves of surrogate pairs are written out, `\ud800`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
     """Rows that belong to one another: of one meter or gateway, one kind, on one grid."""
@@ -34,6 +39,11 @@ class SeriesKey:
     grid: str = ""
     """Where buckets end. The seconds after a whole bucket since 1970 UTC for minutes to hours
     (`0`, `1800`), the zone for `bihour` and `day`, zone and day for `month`, else empty."""
+
+    def __post_init__(self) -> None:
+        """Have the id as it can be kept."""
+        if not self.subject.isascii():
+            object.__setattr__(self, "subject", storable(self.subject))
 
     @property
     def is_instants(self) -> bool:

@@ -519,6 +519,28 @@ def test_all_that_lands_together_or_nothing(archive: Archive) -> None:
     assert [row[1] for row in read_rows(archive, KEY, span_of(0, 9))] == [full(1), full(2), full(3)]
 
 
+def test_ids_that_no_utf_8_can_hold(archive: Archive) -> None:
+    """Clouds send what they like."""
+    key = SeriesKey("07:\ud800ü", "usage", "hour", "0")
+    assert key == SeriesKey("07:\ud800ü", "usage", "hour", "0") != SeriesKey("07:ü", "usage")
+    land(archive, 0, 1, {1: full(1)}, key=key)
+    odd = series_of({1: full(1)})
+    odd = Series(*columns_of(odd), 1.0, "po\udfffwer")  # type: ignore[arg-type]
+    archive.land_pending(key, span_of(0, 1), odd, asked_s=LATE)
+    archive.land(key, span_of(0, 1), odd, buckets=Grid(span_of(0, 1), "hour"), asked_s=LATE)
+    assert len(read_rows(archive, key, span_of(0, 1))) == 1
+    assert archive.keys_of("07:\ud800ü", "usage", "hour") == [key]
+    archive.note_sum(key, span_of(0, 1), 3.0, asked_s=LATE)
+    assert archive.find_sum("07:\ud800ü", "usage", span_of(0, 1)) == (key, 3.0)
+    assert [one.key for one in archive.held()] == [key]
+    archive.stamp_put("/\udc80", Stamp(1, 2, 3, "ab"))
+    archive.set_note("\udc80", "\udc81")
+    assert archive.note("\udc80") == "\\udc81"
+    archive.publish(force=True)
+    assert len(read_rows(archive, key, span_of(0, 1))) == 1
+    archive.close()
+
+
 def test_threads_take_turns(archive: Archive) -> None:
     failures: list[BaseException] = []
 
