@@ -445,10 +445,19 @@ class TestKilled:
             assert len(temporaries(inner)) == 1
         assert verdicts(inner, QUESTION) == ["complete"]
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
-    def test_a_folder_that_cannot_be_looked_into(self, path: Path) -> None:
+    def test_a_folder_that_cannot_be_looked_into(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """It is somebody else's, and nothing of ours is in it."""
-        (path / "closed").mkdir(parents=True, mode=0)
+        (path / "closed").mkdir(parents=True)
+        really = os.scandir
+
+        def scan(folder: Path) -> Any:
+            if folder.name == "closed":
+                raise PermissionError(errno.EACCES, "no")
+            return really(folder)
+
+        monkeypatch.setattr(os, "scandir", scan)
         put(path)
         assert verdicts(path, QUESTION) == ["complete"]
 
