@@ -55,6 +55,7 @@ What = Literal[
 ]
 _SET_ASIDE = "set-aside-"
 _FAR_S = 1 << 33
+_TRIES = 5
 _REGISTER_STEP = 0.02
 _PLACE = 0.00005
 _SHARE = 0.01
@@ -98,6 +99,10 @@ def check(archive: Archive, *, repair: bool) -> list[Finding]:
             checker.close()
 
 
+class _ChangedError(Exception):
+    """Another run has changed a series since it was looked at."""
+
+
 class _Checker:
     def __init__(self, archive: Archive, repair: bool) -> None:
         self._archive = archive
@@ -106,6 +111,8 @@ class _Checker:
         self._duck: duckdb.DuckDBPyConnection | None = None
         self._unread: set[int | tuple[str, str]] = set()
         """Series, and kinds with their granularity, of which rows cannot be looked at."""
+        self._at = 0
+        """The version of the series that is looked at."""
 
     def close(self) -> None:
         if self._duck is not None:
@@ -309,10 +316,27 @@ class _Checker:
             series = {row[0]: SeriesKey(*row[1:]) for row in group if row[0] not in self._unread}
             self._archive.expect(list(series.values()))
             for number, key in series.items():
+                yield from self._check_still(number, key, created.get(key.subject))
+
+    def _check_still(self, number: int, key: SeriesKey, created_s: int | None) -> Sequence[Finding]:
+        """What is wrong with a series, looked at again where another run changes it meanwhile."""
+        for _ in range(_TRIES):
+            self._at = self._version(number)
+            try:
                 if key.is_instants:
-                    yield from self._check_instants(number, key)
+                    found = list(self._check_instants(number, key))
                 else:
-                    yield from self._check_rows(number, key, created.get(key.subject))
+                    found = list(self._check_rows(number, key, created_s))
+            except _ChangedError:
+                continue
+            if not found or self._version(number) == self._at:
+                return found
+        return []  # whoever changes it all the time has just asked for it
+
+    def _version(self, series: int) -> int:
+        with self._archive.reading() as db:
+            row = db.execute("SELECT version FROM series WHERE id = ?", (series,)).fetchone()
+        return int(row[0]) if row else -1
 
     def _check_rows(self, number: int, key: SeriesKey, created_s: int | None) -> Iterator[Finding]:
         times: list[int] = []
@@ -408,11 +432,14 @@ class _Checker:
         if not self._repair:
             return None
         with self._archive.transaction() as db:
+            if self._version(number) != self._at:
+                raise _ChangedError
             for span in spans:
                 if failed:
                     _tell_failed(db, key, number, span)
                 else:
                     _unask(db, key, number, span)
+            self._at = self._version(number)
         return "The next run asks for them again."
 
     def _key(self, series: int) -> SeriesKey:
@@ -475,7 +502,7 @@ def _unask(
         "DELETE FROM sums WHERE series = ? AND start_s < ? AND end_s > ?",
         (number, span[1], span[0]),
     )
-    landing.bump(db, number)
+    landing.move(db, number, [(span[0], span[1] + 1)])
     return True
 
 
@@ -486,7 +513,7 @@ def _tell_failed(db: sqlite3.Connection, key: SeriesKey, number: int, span: Span
     count = 0 if key.is_instants else ruler.count(span)
     now = ranges.put(before, [Covered(*span, "failed", 0, count)], ruler)
     landing.replace_coverage(db, number, before, now)
-    landing.bump(db, number)
+    landing.move(db, number, [(span[0], span[1] + 1)])
 
 
 def _find_waiting(db: sqlite3.Connection, key: SeriesKey, number: int, span: Span) -> list[Span]:

@@ -196,7 +196,9 @@ class _Publisher:
         self._is_stopped = is_stopped
         self._is_durable = not archive.is_temporary
         # One of its own: threads that land do not wait for it.
-        self._db = Database(archive.path / FILE_NAME, is_durable=self._is_durable)
+        with archive.reading() as db:
+            wal = db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        self._db = Database(archive.path / FILE_NAME, is_durable=self._is_durable, wal=wal)
         with self._db.outside() as db:
             # What it deletes is in a month now: it need not be overwritten at once.
             db.execute("PRAGMA secure_delete=FAST")
@@ -404,8 +406,8 @@ class _Publisher:
 
     def _settle(self, temporary: Path) -> tuple[str, int]:
         """Have a file on the disk; its digest and size."""
-        with open(temporary, "rb") as file:  # noqa: PTH123
-            os.fchmod(file.fileno(), 0o600)
+        temporary.chmod(0o600)
+        with temporary.open("r+b") as file:
             if self._is_durable:
                 os.fsync(file.fileno())
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

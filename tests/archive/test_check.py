@@ -105,11 +105,15 @@ def test_bit_rot_of_any_bit_costs_that_file_alone(filled):
         flip(file, at, 1 << rng.randrange(8))
         assert kinds(check.check(filled, repair=False)) == ["month"]
         file.write_bytes(whole)
+    states = {key: filled.state(key, SPAN) for key in KEYS}
+    later = filled.state(KEYS[0], (T0 + 800 * H, T0 + 900 * H))
     flip(file, len(whole) // 2)
     (found,) = check.check(filled, repair=True)
     assert (found.what, found.where) == ("month", str(file))
     assert found.mended
     assert not file.exists()
+    assert not any(filled.is_at(states[key], key, SPAN) for key in KEYS)
+    assert filled.is_at(later, KEYS[0], (T0 + 800 * H, T0 + 900 * H))
     assert FEBRUARY.file(filled.path).read_bytes() == february
     first = T0 + 744 * H
     for key in KEYS:
@@ -423,3 +427,23 @@ def test_sqlite_that_complains(filled):
         db.execute("INSERT INTO changes VALUES (1, 2, '[]', NULL, 0, 0)")
     found = check.check(filled, repair=False)
     assert kinds(found) in ([], ["landing"])
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_what_lands_meanwhile_is_not_wrong(filled, monkeypatch, repair):
+    """Rows are read, then coverage: another run may land in between."""
+    calls = []
+    real_rows = filled.rows
+
+    def rows(key, start_s, end_s):
+        found = list(real_rows(key, start_s, end_s))
+        if key == KEYS[0] and not calls:
+            calls.append(1)
+            series = make_series(random.Random(9), hours(1600, 1700), dull=True)
+            land(filled, KEYS[0], series, T0 + 1600 * H, T0 + 1700 * H)
+        return iter(found)
+
+    monkeypatch.setattr(filled, "rows", rows)
+    assert check.check(filled, repair=repair) == []
+    assert calls
+    assert lacking(filled, KEYS[0], (T0, T0 + 1700 * H)) == []

@@ -28,7 +28,7 @@ from month_rows import (
     rows_of,
 )
 
-from copper_cli.archive import SeriesKey, arrays, partitions, published
+from copper_cli.archive import Archive, SeriesKey, arrays, partitions, published
 from copper_cli.archive.columns import Block, BodyError, encode
 from copper_cli.archive.months import (
     Month,
@@ -478,6 +478,20 @@ def test_a_month_that_is_not_ours_is_left_alone(archive):
     file.unlink()
     assert partitions.publish(archive).months == []
     assert archive.unpublished() == 11
+
+
+def test_on_a_network(tmp_path):
+    """Without a write-ahead log."""
+    (tmp_path / "archive").mkdir()
+    archive = Archive(tmp_path / "archive", archive_id="0" * 32, wal=False)
+    key = SeriesKey("07:1", "usage", "hour", "0")
+    land(archive, key, make_series(random.Random(1), hours(0, 9)), T0, T0 + 9 * H)
+    before = rows_of(archive, key)
+    assert partitions.publish(archive).answers == 1
+    assert rows_of(archive, key) == before
+    assert partitions.compact(archive).problems == []
+    assert not (archive.path / "landing.sqlite-wal").exists()
+    archive.close()
 
 
 def test_nothing_waits(archive):
