@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from copper_cli.archive import Archive
+from copper_cli.archive import Archive, Landed, SeriesKey, Span
 from copper_cli.plan import SeriesPlan
 from copper_cli.records import Meter, Reading, Series, SeriesKind, Window
 from copper_cli.render.meter_csv import SeriesRows
+from copper_cli.series import clip_series
 from copper_cli.work.context import Asking, Context
 from copper_cli.work.fetch_rows import fetch_rows, hold_rows
 from copper_cli.work.readings_answers import MeterReadings
@@ -21,6 +24,30 @@ from copper_cli.work.readings_answers import MeterReadings
 def new_archive() -> Archive:
     """An empty one, in a folder of its own."""
     return Archive(Path(tempfile.mkdtemp(prefix="copper-archive-")), archive_id="a", temporary=True)
+
+
+class Brought:
+    """In the place of an archive where only calls and rows count: what came, in memory."""
+
+    def __init__(self) -> None:
+        self._rows: dict[SeriesKey, list[Series]] = {}
+
+    def lacking(self, key: SeriesKey, span: Span, **how: Any) -> list[Span]:
+        return [] if key in self._rows else [span]
+
+    def land(self, key: SeriesKey, span: Span, series: Series, **how: Any) -> Landed:
+        self._rows.setdefault(key, []).append(clip_series(series, span[0], span[1]))
+        return Landed()
+
+    def rows(self, key: SeriesKey, start_s: int, end_s: int) -> Iterator[Series]:
+        yield from self._rows.get(key, ())
+
+    def fail(self, key: SeriesKey, span: Span, **how: Any) -> None:
+        pass
+
+    def sum_of(self, key: SeriesKey, span: Span) -> tuple[float | None, str]:
+        sums = [one.sum_energy for one in self._rows.get(key, ())]
+        return (None if None in sums else sum(one for one in sums if one is not None)), "tiles"
 
 
 def meter_named(meter_id: str) -> Meter:

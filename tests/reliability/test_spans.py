@@ -11,7 +11,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
-from held import fetch_series, new_archive
+from held import Brought, fetch_series
 
 from copper_cli.buckets import BUCKET_S
 from copper_cli.cloud.spans import SpanBook
@@ -139,7 +139,7 @@ class Fleet:
         self, client: Thin, folder: Path, clock: Clock, granularity: str, days: tuple[date, date]
     ) -> None:
         self._client, self._folder, self._clock = client, folder, clock
-        self._archive = new_archive()
+        self._archive = Brought()
         self._plan = plan_series(*days, ZoneInfo("America/Phoenix"), granularity)
         self._rows = (self._plan.end_s - self._plan.start_s) // BUCKET_S[granularity] + 1
         clock.set(AFTER)
@@ -152,7 +152,7 @@ class Fleet:
             now=self._clock.now,
             sleep=self._clock.sleep,
             progress=Silent(),
-            archive=self._archive,
+            archive=cast(Any, self._archive),
         )
 
     def run(self, meters: int, jobs: int) -> int:
