@@ -269,7 +269,10 @@ class _Download(Generic[T]):
         raise KeyboardInterrupt
 
     def _say_safe(self, parts: int) -> None:
-        safe = sum(1 for outcome in self.outcomes.values() if outcome.file)
+        with suppress(LocalError):  # what ended the run is what the user must hear
+            self._folder.flush()
+        files = [outcome.file for outcome in self.outcomes.values() if outcome.file]
+        safe = sum(1 for name in files if (self._folder.path / name).exists())
         self._context.progress.say(
             f"{safe} of {parts} files are safe on disk. The same command goes on from here."
         )

@@ -46,7 +46,7 @@ class View:
         )
 
     def lacks(self, asking: Asking, now_s: float) -> bool:
-        """True where the cloud is to be asked for some of it; nothing is known where it is empty."""
+        """True where the cloud is to be asked for some of it, or nobody knows of what."""
         return not self._spans or any(
             self._archive.lacking(
                 key, span, now_s=now_s, recheck=asking.recheck, fresh=asking.fresh
