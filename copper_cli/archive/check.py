@@ -135,7 +135,7 @@ class _Checker:
 
     def _ask_sqlite(self) -> str | None:
         with self._archive.reading() as db:
-            said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            said = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         return None if said == "ok" else str(said).splitlines()[-1]
 
     def check_leftovers(self) -> Iterator[Finding]:

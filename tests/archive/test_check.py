@@ -417,16 +417,32 @@ def test_a_large_month_is_not_taken_for_unordered(archive):
     assert check.check(archive, repair=False) == []
 
 
-def test_sqlite_that_complains(filled):
+def test_an_index_that_lacks_rows(filled):
+    """SQLite sees it, and makes it anew."""
     with filled.outside() as db:
+        where = "FROM sqlite_master WHERE name = 'changes_of'"
+        index = db.execute(f"SELECT type, name, tbl_name, rootpage, sql {where}").fetchone()
         db.execute("PRAGMA writable_schema=ON")
-        db.execute(
-            "UPDATE sqlite_master SET sql = 'CREATE INDEX changes_of ON changes (end_s, series)' WHERE name = 'changes_of'"
-        )
+        db.execute(f"DELETE {where}")
         db.execute("PRAGMA writable_schema=RESET")
         db.execute("INSERT INTO changes VALUES (1, 2, '[]', NULL, 0, 0)")
-    found = check.check(filled, repair=False)
-    assert kinds(found) in ([], ["landing"])
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", index)
+        db.execute("PRAGMA writable_schema=RESET")
+    assert kinds(check.check(filled, repair=False)) == ["landing"]
+    (found,) = check.check(filled, repair=True)
+    assert found.mended
+    assert check.check(filled, repair=False) == []
+
+
+def test_readings_that_cannot_be_read(filled):
+    """A file that the disk no longer gives is as good as gone."""
+    file = FEBRUARY.file(filled.path)
+    file.unlink()
+    file.mkdir()
+    (found,) = check.check(filled, repair=True)
+    assert "cannot be read" in found.text
+    assert check.check(filled, repair=False) == []
 
 
 @pytest.mark.parametrize("repair", [False, True])

@@ -480,6 +480,50 @@ def test_a_month_that_is_not_ours_is_left_alone(archive):
     assert archive.unpublished() == 11
 
 
+def test_an_answer_that_is_always_taken_back(archive, monkeypatch):
+    key = SeriesKey("07:1", "usage", "hour", "0")
+    real = partitions.write_rows
+
+    def write(*args, **more):
+        with archive.transaction() as db:
+            db.execute("UPDATE answers SET rows = rows + 1")
+        return real(*args, **more)
+
+    land(archive, key, make_series(random.Random(1), hours(0, 9)), T0, T0 + 9 * H)
+    monkeypatch.setattr(partitions, "write_rows", write)
+    done = partitions.publish(archive)
+    assert done.months == []
+    assert "taken back" in done.problems[0]
+
+
+def test_closed(archive):
+    key = SeriesKey("07:1", "usage", "hour", "0")
+    land(archive, key, make_series(random.Random(1), hours(0, 9)), T0, T0 + 9 * H)
+    partitions.publish(archive)
+    months = published.Published(archive)
+    assert sum(len(piece.times_s) for piece in months.rows(key, 0, FAR)) == 9
+    months.close()
+    assert sum(len(piece.times_s) for piece in months.rows(key, 0, FAR)) == 9
+    months.close()
+    months.close()
+
+
+def test_a_folder_that_never_rests(archive, monkeypatch):
+    key = SeriesKey("07:1", "usage", "hour", "0")
+    land(archive, key, make_series(random.Random(1), hours(0, 9)), T0, T0 + 9 * H)
+    partitions.publish(archive)
+    real = published.Published._query
+
+    def query(self, *args):
+        found = real(self, *args)
+        Month("usage", "hour", "2025-01").file(archive.path).touch()
+        return found
+
+    monkeypatch.setattr(published.Published, "_query", query)
+    with pytest.raises(LocalError, match="all the time"):
+        rows_of(archive, key)
+
+
 def test_on_a_network(tmp_path):
     """Without a write-ahead log."""
     (tmp_path / "archive").mkdir()
