@@ -6,6 +6,7 @@ published from there as Parquet. This package alone knows SQL and DuckDB.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,8 @@ __all__ = [
 PUBLISH_ROWS = 1_000_000
 """With more rows than this in the landing a download publishes."""
 _STAMPS_AT_ONCE = 1_000
+_SINGLY = 32
+"""So many series are looked up one by one before all of a kind are."""
 
 
 class Archive:
@@ -90,7 +93,11 @@ class Archive:
         self._db = Database(path / FILE_NAME, is_durable=not temporary, wal=wal)
         self._months: Months | None = None
         self._stamps: dict[str, Stamp] = {}
+        """Those that are not on the disk yet."""
+        self._known_stamps: dict[str, dict[str, Stamp]] = {}
+        """By folder, all that are known of its files."""
         self._stamps_lock = threading.Lock()
+        self._heads: _Heads | None = None
 
     def close(self) -> None:
         """Give the files back."""
@@ -405,6 +412,10 @@ class Archive:
         archive_id, _, rest = state.partition(":")
         if archive_id != self.id:
             return False
+        if self._heads is not None:
+            head = self._heads.find(key)
+            if head is not None and rest.startswith(head):
+                return True
         number, _, rest = rest.partition(":")
         version, _, mark = rest.partition(":")
         with self._db.reading() as db:
@@ -415,6 +426,18 @@ class Archive:
                 return True
             # Something else of the series may have come: to see that takes longer.
             return mark == landing.mark_of(db, now[0], span, ranges.ruler_of(key))
+
+    @contextmanager
+    def glance(self) -> Iterator[None]:
+        """Within, `is_at` may answer of what was held when it was first asked: many at once.
+
+        For one thread, which lands nothing meanwhile.
+        """
+        self._heads = _Heads(self._db)
+        try:
+            yield
+        finally:
+            self._heads = None
 
     def held(self, kind: str | None = None) -> Iterator[Held]:
         """How much is known of each series, or of each of a kind."""
@@ -459,19 +482,21 @@ class Archive:
     def stamp_get(self, path: str) -> Stamp | None:
         """What a file looked like when it was last read whole."""
         path = storable(path)
+        folder = path.rpartition(os.sep)[0]
         with self._stamps_lock:
-            if path in self._stamps:
-                return self._stamps[path]
-        with self._db.reading() as db:
-            found = db.execute(
-                "SELECT size, mtime_ns, ctime_ns, sha256 FROM stamps WHERE path = ?", (path,)
-            ).fetchone()
-        return None if found is None else Stamp(*found)
+            known = self._known_stamps.get(folder)
+            if known is None:
+                known = self._known_stamps[folder] = self._read_stamps(folder) | self._stamps
+            return known.get(path)
 
     def stamp_put(self, path: str, stamp: tuple[int, int, int, str]) -> None:
         """Remember what a file looks like; on the disk with the next many, or when closed."""
+        path = storable(path)
         with self._stamps_lock:
-            self._stamps[storable(path)] = Stamp(*stamp)
+            self._stamps[path] = Stamp(*stamp)
+            known = self._known_stamps.get(path.rpartition(os.sep)[0])
+            if known is not None:
+                known[path] = self._stamps[path]
             is_much = len(self._stamps) >= _STAMPS_AT_ONCE
         if is_much:
             self._flush_stamps()
@@ -492,6 +517,17 @@ class Archive:
                 db.execute("DELETE FROM notes WHERE name = ?", (name,))
             else:
                 db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, storable(value)))
+
+    def _read_stamps(self, folder: str) -> dict[str, Stamp]:
+        """What the files of a folder looked like, one query for all; not those of folders in it."""
+        start = folder + os.sep
+        with self._db.reading() as db:
+            found = db.execute(
+                "SELECT path, size, mtime_ns, ctime_ns, sha256 FROM stamps WHERE path >= ?1"
+                " AND path < ?2 AND NOT instr(substr(path, length(?1) + 1), ?3)",
+                (start, folder + chr(ord(os.sep) + 1), os.sep),
+            ).fetchall()
+        return {path: Stamp(*stamp) for path, *stamp in found}
 
     def _flush_stamps(self) -> None:
         with self._stamps_lock:
@@ -673,6 +709,33 @@ class Archive:
             if self.is_forgotten(key.subject):
                 db.execute("ROLLBACK TO series")
             db.execute("RELEASE series")
+
+
+class _Heads:
+    """Numbers and versions of series as they were at one time, read once many are asked for."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._asked = 0
+        self._found: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+
+    def find(self, key: SeriesKey) -> str | None:
+        """`number:version:` of a series; None where it is not there, or not known here."""
+        self._asked += 1
+        if self._asked <= _SINGLY:
+            return None
+        kind = key.kind, key.granularity
+        found = self._found.get(kind)
+        if found is None:
+            with self._db.reading() as db:
+                rows = db.execute(
+                    "SELECT subject, grid, id, version FROM series WHERE kind = ?"
+                    " AND granularity = ?",
+                    kind,
+                ).fetchall()
+            found = {(subject, grid): f"{n}:{version}:" for subject, grid, n, version in rows}
+            self._found[kind] = found
+        return found.get((key.subject, key.grid))
 
 
 _FAR = 1 << 62

@@ -107,7 +107,8 @@ def download_files(
         open_folder(context, output) as folder,
     ):
         download = _Download[T](context, folder, interruption)
-        pending = download.find_pending(jobs, output)
+        with context.archive.glance():
+            pending = download.find_pending(jobs, output)
         context.progress.start(noun, len(pending))
         with _shown_soon(folder):
             download.run(pending)

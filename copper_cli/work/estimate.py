@@ -47,17 +47,18 @@ def estimate_files(
     folder = Folder.look(output.folder, stamps=context.archive)
     asked = [job for job in jobs if job.known is None]
     total, done = zones, 0
-    for job in asked:
-        entries = []
-        for part in job.parts:
-            _, entry = judge_part(context, folder, job, part, output)
-            entries.append(entry)
-            context.progress.advance()
-        cost = job.cost()
-        if all(entry is not None for entry in entries):
-            done += 1
-            cost = replace(cost, held=cost.calls)
-        total += cost
+    with context.archive.glance():
+        for job in asked:
+            entries = []
+            for part in job.parts:
+                _, entry = judge_part(context, folder, job, part, output)
+                entries.append(entry)
+                context.progress.advance()
+            cost = job.cost()
+            if all(entry is not None for entry in entries):
+                done += 1
+                cost = replace(cost, held=cost.calls)
+            total += cost
     dear = _count_dear(context, asked, total.calls - zones.calls)
     return Estimate(total, done, len(asked) - done, dear)
 

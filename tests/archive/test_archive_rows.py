@@ -350,6 +350,29 @@ def test_a_state_is_of_one_archive_and_one_series(tmp_path: Path, archive: Archi
     assert not archive.is_at(state, KEY, span_of(0, 1))
 
 
+def test_the_states_of_many_at_a_glance(tmp_path: Path) -> None:
+    keys = [SeriesKey(f"07:{n}", "usage", "hour", "0") for n in range(100)]
+    with closing(new_archive(tmp_path)) as archive, closing(new_archive(tmp_path)) as other:
+        for key in keys[:-1]:
+            land(archive, 0, 1, {1: full(1)}, key=key)
+        states = [archive.state(key, span_of(0, 1)) for key in keys]
+        for _ in range(2):
+            land(other, 1, 2, {2: full(2)}, key=keys[50])  # beyond what is looked at
+            with archive.glance():
+                found = [
+                    archive.is_at(state, key, span_of(0, 1))
+                    for key, state in zip(keys, states, strict=True)
+                ]
+            assert all(found)
+        land(other, 0, 1, {1: full(1, 9.0)}, key=keys[60])
+        with archive.glance():
+            found = [
+                archive.is_at(state, key, span_of(0, 1))
+                for key, state in zip(keys, states, strict=True)
+            ]
+        assert [n for n, is_so in enumerate(found) if not is_so] == [60]
+
+
 def test_few_rows_are_not_published(archive: Archive) -> None:
     land(archive, 0, 1, {1: full(1)})
     archive.publish(force=False)
@@ -485,6 +508,10 @@ def test_small_things_are_remembered(tmp_path: Path) -> None:
         with closing(new_archive(tmp_path)) as other:
             assert other.stamp_get("/1999") == stamp
             assert other.stamp_get("/2400") is None
+        archive.stamp_put("/b/c", stamp)
+        assert archive.stamp_get("/b/c") == stamp
+        archive.stamp_put("/b/c", (9, 9, 9, "x"))
+        assert archive.stamp_get("/b/c") == (9, 9, 9, "x")
 
 
 def test_nothing_is_set_down_of_what_is_forgotten(archive: Archive) -> None:
