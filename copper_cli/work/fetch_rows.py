@@ -178,6 +178,8 @@ class _Question:
         self._since_s = None if created_utc is None else self._buckets.floor(_seconds(created_utc))
         self._done = Fetched(asked=True)
         self._is_type_told = False
+        self._landed_s = plan.start_s
+        """Up to here windows are ascending, and all of them were answered."""
 
     def fetch(self, windows: Sequence[Window]) -> Fetched:
         if is_plain(self._plan):
@@ -185,6 +187,7 @@ class _Question:
                 brought = _Brought()
                 for part, answer in self._ask_window(window):
                     self._land(part, answer)
+                    self._landed_s = _seconds(part.end_utc)
                     brought.note(answer)
                     del answer  # nothing is held while the next is asked for
                 self._check_spacing(window, brought)
@@ -197,7 +200,9 @@ class _Question:
         asked_s = self._context.now()
         for key, span in self._keys:
             for window in windows:
-                first, last = _intersect(span, _span_of(window))
+                start_s, end_s = _span_of(window)
+                # What was answered before the call that failed is not in doubt.
+                first, last = _intersect(span, (max(start_s, self._landed_s), end_s))
                 if first < last:
                     self._context.archive.fail(key, (first, last), asked_s=asked_s)
 

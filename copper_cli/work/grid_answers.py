@@ -160,18 +160,16 @@ class SharedAnswers:
 
     def _fetch(self) -> None:
         lacks = self.lacks()
+        landed_utc = _utc(0)
         try:
             for window in lacks:
                 rest = window
                 while rest.start_utc < window.end_utc:
-                    rest = Window(self._ask(rest), window.end_utc)
+                    landed_utc = self._ask(rest)
+                    rest = Window(landed_utc, window.end_utc)
         except CloudError:
-            for site in self._sites:
-                for window in lacks:
-                    first, last = _intersect(site.span, window)
-                    if first < last:
-                        span = first, last
-                        self._context.archive.fail(site.key, span, asked_s=self._context.now())
+            for window in lacks:
+                self._fail(Window(max(window.start_utc, landed_utc), window.end_utc))
             raise
         if self._strangers:
             names = one_line(", ".join(self._strangers), 80)
@@ -179,6 +177,14 @@ class SharedAnswers:
                 f"{sum(self._strangers.values())} grid readings are of gateways that the cloud "
                 f"does not list ({names}); left out."
             )
+
+    def _fail(self, rest: Window) -> None:
+        """Note that what is left of a window was not answered."""
+        asked_s = self._context.now()
+        for site in self._sites:
+            first, last = _intersect(site.span, rest)
+            if first < last:
+                self._context.archive.fail(site.key, (first, last), asked_s=asked_s)
 
     def _ask(self, rest: Window) -> datetime:
         """Ask for as long a part as the cloud grants; until when it goes."""

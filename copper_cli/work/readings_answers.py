@@ -63,6 +63,7 @@ class MeterReadings:
         """
         archive, lacks = self._context.archive, self.lacks()
         changed = withdrawn = 0
+        landed_s = self._span[0]
         try:
             for window in lacks:
                 for part, answer in self._ask(window):
@@ -72,9 +73,13 @@ class MeterReadings:
                         self._key, _span_of(part), rows, asked_s=self._context.now(), unread=unread
                     )
                     changed, withdrawn = changed + landed.changed, withdrawn + landed.withdrawn
+                    landed_s = _span_of(part)[1]
         except CloudError:
             for window in lacks:
-                archive.fail(self._key, _span_of(window), asked_s=self._context.now())
+                start_s, end_s = _span_of(window)
+                if landed_s < end_s:
+                    rest = max(start_s, landed_s), end_s
+                    archive.fail(self._key, rest, asked_s=self._context.now())
             raise
         return Landed(changed, withdrawn)
 

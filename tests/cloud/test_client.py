@@ -191,20 +191,18 @@ def test_series_question_and_answer(cloud, client):
     assert cloud.asked[0].query == {"granularity": "hour"} | SPAN
 
 
-def test_a_series_with_a_bucket_to_come_is_asked_again(cloud, client):
-    """Although the cloud allows to reuse it; once filled, it is reused."""
+def test_rows_are_not_kept_in_the_cache(cloud, client):
+    """However long the cloud lets them be kept: the archive has them."""
     end_utc = datetime.fromtimestamp(START_S - 3600, UTC)
     window = Window(end_utc - timedelta(hours=1), end_utc)
     recent = end_utc.strftime("%Y-%m-%dT%H:%M:%S.000Z")
     headers = {"Cache-Control": "max-age=900"}
     cloud.say(
         f"{ROOT}/meter/07%3A1/usage",
-        Said(body={"results": [{"time": recent, "usage": None}]}, headers=headers),
-        Said(body={"results": [{"time": recent, "usage": 5}]}, headers=headers),
+        *(Said(body={"results": [{"time": recent, "usage": n}]}, headers=headers) for n in (4, 5)),
     )
-    answers = [client.fetch_series("07:1", "usage", window, "hour").energy for _ in range(3)]
-    assert answers == [[None], [5], [5]]
-    assert len(cloud.asked) == 2
+    answers = [client.fetch_series("07:1", "usage", window, "hour").energy for _ in range(2)]
+    assert answers == [[4], [5]]
 
 
 def test_a_list_with_an_email_to_come_is_asked_again(cloud, client):
@@ -265,23 +263,6 @@ def test_an_aggregate_of_nobody_is_none(cloud, client):
         client.fetch_aggregate("water", WINDOW)
     assert caught.value.status == 405
     assert not isinstance(caught.value, BadRequestError)
-
-
-def test_what_is_cached_can_be_told_beforehand(cloud, client):
-    """The same question, without asking it."""
-    headers = {"Cache-Control": "max-age=900"}
-    for name in ("usage", "readings"):
-        cloud.say(
-            f"{ROOT}/meter/07%3A1/{name}", default=Said(body={"results": []}, headers=headers)
-        )
-    assert not client.is_series_cached("07:1", "usage", WINDOW, "hour")
-    assert not client.is_readings_cached("07:1", WINDOW)
-    client.fetch_series("07:1", "usage", WINDOW, "hour")
-    client.fetch_readings("07:1", WINDOW)
-    assert client.is_series_cached("07:1", "usage", WINDOW, "hour")
-    assert not client.is_series_cached("07:1", "usage", WINDOW, "day")
-    assert client.is_readings_cached("07:1", WINDOW)
-    assert len(cloud.asked) == 2
 
 
 def test_the_zone_of_a_meter(cloud, client):
