@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 SeriesKind = Literal["usage", "baseline-series", "average-series"]
-SumSource = Literal["cloud", "cloud, added up", "rows"]
-"""Where a sum is from: the cloud's own for exactly the span, its own for parts of it, the rows."""
+SumSource = Literal["cloud", "cloud, added up", "rows", "derived"]
+"""Where a sum is from: the cloud's own for exactly the span, its own for parts of it, the rows, or
+rows that were themselves added up from shorter ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from copper_cli.cli.groups import ProgramGroup
 from copper_cli.cli.options import DRY_RUN, download_options, option
 from copper_cli.cli.running import Run, pass_run
 from copper_cli.cli.types import ID, ZONE, CountType
+from copper_cli.errors import UsageError
 from copper_cli.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def _series_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Ask for windows of that many days, not for as long ones as the cloud allows.",
             ),
             option(
+                "--derive",
+                is_flag=True,
+                help="Add longer buckets up from hours that the archive holds whole: no call.",
+            ),
+            option(
                 "--layout",
                 type=click.Choice(LAYOUTS),
                 default="rows",
@@ -88,9 +94,12 @@ def _download(
     **rest: Any,
 ) -> None:
     from copper_cli.jobs.interval import download_series, estimate_series
+    from copper_cli.work.derived_rows import DERIVABLE
     from copper_cli.work.meter_series import SeriesRequest
 
     first, last = settle_range(run, start, end, one_day=False, zone=timezone, meter_ids=meter_ids)
+    if rest["derive"] and rest["granularity"] not in DERIVABLE:
+        raise UsageError(f"--derive adds up {', '.join(DERIVABLE)}; leave it out.")
     request = SeriesRequest(
         kind, first, last, zone=timezone, meter_ids=meter_ids, step_days=step, **rest
     )

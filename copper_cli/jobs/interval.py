@@ -13,6 +13,7 @@ from copper_cli.render.meter_csv import render_series
 from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
 from copper_cli.work.context import Context, Output
+from copper_cli.work.derived_job import derived_job
 from copper_cli.work.download import FileJob, Part, download_files, failed_job
 from copper_cli.work.estimate import estimate_files, estimate_table
 from copper_cli.work.fleet import Zoneless, Zones, choose, fetch_meters_and_zones, with_zone
@@ -115,7 +116,8 @@ def _job(
         judge=partial(judge_series, context),
         timezone=planned.zone.key,
     )
-    return meter_job(context, request, planned, output, [part])
+    derived = derived_job(context, request, planned, [part]) if request.derive else None
+    return derived or meter_job(context, request, planned, output, [part])
 
 
 def _row(meter: Meter, outcome: Outcome) -> Sequence[object]:

@@ -486,3 +486,11 @@ def test_readings_name_the_unit_of_the_list(
     ended = copper("meter", "readings", "2021-12-24", "2021-12-24", "--timezone", "UTC")
     assert ended.code == 0, ended.err
     assert Path("generated/12_1.csv").read_text().splitlines()[0] == f"ID,Type,Timestamp,{header}"
+
+
+def test_hours_are_not_derived(cloud: Sandbox, copper: Copper) -> None:
+    """There is nothing shorter that they could be added up from by default: exit 2, no call."""
+    ended = copper("meter", "usage", "2021-03-01", "2021-03-02", "--derive")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--derive adds up bihour, day, month" in ended.err
+    assert asked(cloud, "/usage") == []
