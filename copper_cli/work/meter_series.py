@@ -47,6 +47,8 @@ class SeriesRequest:
     """How the files look."""
     baseline: bool = False
     """Add the baseline series to the usage."""
+    derive: bool = False
+    """Add rows up from shorter ones where those are held whole."""
 
     @property
     def command(self) -> str:
@@ -66,7 +68,7 @@ class SeriesRequest:
             granularity=self.granularity,
             timezone=self.zone.key if self.zone else None,
             layout=self.layout,
-            extras={"baseline": True} if self.baseline else {},
+            extras={name: True for name in ("baseline", "derive") if getattr(self, name)},
         )
 
     def kinds(self) -> tuple[SeriesKind, ...]:
@@ -198,11 +200,16 @@ def _survey_rows(
 
 
 def count_meter_calls(
-    context: Context, request: SeriesRequest, planned: Planned, asking: Asking
+    context: Context,
+    request: SeriesRequest,
+    planned: Planned,
+    asking: Asking,
+    *,
+    is_held: bool = False,
 ) -> Cost:
-    """What fetch_meter would cost."""
+    """What fetch_meter would cost; `is_held`: the archive lacks nothing of it."""
     costs = (
-        count_calls(context, planned.meter.id, kind, planned.plan, asking)
+        count_calls(context, planned.meter.id, kind, planned.plan, asking, is_held=is_held)
         for kind in request.kinds()
     )
     return sum(costs, Cost(0))
@@ -304,6 +311,7 @@ def meter_job(
         ),
         fetch=fetch,
         cost=partial(count_meter_calls, context, request, planned, asking),
+        held_cost=partial(count_meter_calls, context, request, planned, asking, is_held=True),
         parts=parts,
         known=planned.known(),
     )
