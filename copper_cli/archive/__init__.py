@@ -527,7 +527,7 @@ class Archive:
                 " AND path < ?2 AND NOT instr(substr(path, length(?1) + 1), ?3)",
                 (start, folder + chr(ord(os.sep) + 1), os.sep),
             ).fetchall()
-        return {path: Stamp(*stamp) for path, *stamp in found}
+        return {row[0]: Stamp._make(row[1:]) for row in found}
 
     def _flush_stamps(self) -> None:
         with self._stamps_lock:

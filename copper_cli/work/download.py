@@ -76,6 +76,8 @@ class FileJob(Generic[T]):
     """What that would cost; no call is made."""
     parts: Sequence[Part[T]]
     """The files, mostly one."""
+    held_cost: Callable[[], Cost] | None = None
+    """The same where all of it is known to be held, which is found sooner."""
     known: Outcome | None = None
     """What became of it, where that is known without asking; None: it is to be fetched."""
 

@@ -54,11 +54,12 @@ def estimate_files(
                 _, entry = judge_part(context, folder, job, part, output)
                 entries.append(entry)
                 context.progress.advance()
-            cost = job.cost()
             if all(entry is not None for entry in entries):
                 done += 1
-                cost = replace(cost, held=cost.calls)
-            total += cost
+                cost = (job.held_cost or job.cost)()
+                total += replace(cost, held=cost.calls)
+            else:
+                total += job.cost()
     dear = _count_dear(context, asked, total.calls - zones.calls)
     return Estimate(total, done, len(asked) - done, dear)
 

@@ -130,9 +130,16 @@ def count_calls(
     kind: SeriesKind,
     plan: SeriesPlan,
     asking: Asking | None = None,
+    *,
+    is_held: bool = False,
 ) -> Cost:
-    """What fetch_rows would cost, by what is known of the cloud's spans; no call is made."""
+    """What fetch_rows would cost, by what is known of the cloud's spans; no call is made.
+
+    `is_held`: the archive is known to lack nothing.
+    """
     every = _count_parts(context, plan.windows, plan.granularity, meter_id)
+    if is_held:
+        return Cost(every, held=every)
     lacks = find_lacks(context, meter_id, kind, plan, asking)
     if not lacks.windows:
         return Cost(every, held=every)
