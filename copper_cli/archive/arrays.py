@@ -91,13 +91,10 @@ class Rows:
             *(pick(one) for one in (self.actual, self.integers, self.codes, self.starts)),
         )
 
-    def cut(self, start: int, stop: int, *, always: bool = False) -> Rows:
-        """The rows from one place up to another, apart from the others in memory.
-
-        Where these are all they are the same arrays, unless they `always` must be others.
-        """
+    def cut(self, start: int, stop: int) -> Rows:
+        """The rows from one place up to another, apart from the others in memory."""
         found = self.pick(slice(start, stop))
-        if start == 0 and stop == len(self) and not always:
+        if start == 0 and stop == len(self):
             return found
         found.times = found.times.copy()
         for name, column in found.numbers.items():
@@ -234,7 +231,7 @@ def lay_over(layers: Sequence[Rows], *, is_instants: bool) -> Rows:
     """All rows by series and time, each once; of two the later layer's. Each is in order in itself.
 
     What is no number there does not replace one. Of readings all rows of an instant are the later
-    layer's: it knows how many there are.
+    layer's: it knows how many there are. The arrays of the first layer may be written to.
     """
     if all(map(_is_before, layers, layers[1:])):
         return join(layers)
@@ -266,17 +263,19 @@ _MANY = 4
 
 
 def _put_into(base: Rows, upper: Rows) -> Rows:
-    """The same of two layers, in time for what is new: a night's rows in those of a month."""
+    """The same of two layers, in time for what is new: a night's rows in those of a month.
+
+    What is written anew is written into the first one's arrays.
+    """
     keys, wanted = _keys(base, upper)
     places = keys.searchsorted(wanted)
     is_there = places < len(keys)
     is_there[is_there] = keys[places[is_there]] == wanted[is_there]
-    found = base.cut(0, len(base), always=True)
-    _replace(found, upper, places, is_there)
+    _replace(base, upper, places, is_there)
     if is_there.all():
-        return found
+        return base
     new = upper.pick(np.flatnonzero(~is_there))
-    return join([found, new]).pick(_merge(len(base), places[~is_there]))
+    return join([base, new]).pick(_merge(len(base), places[~is_there]))
 
 
 def _keys(base: Rows, upper: Rows) -> tuple[Ints, Ints]:
@@ -328,6 +327,8 @@ def _put(column: Any, spots: Places, numbers: Any, count: int, nothing: Any) -> 
         if not isinstance(numbers, np.ndarray):
             return None
         column = np.full(count, nothing, numbers.dtype)
+    elif not column.flags.writeable:
+        column = column.copy()
     column[spots] = numbers
     return column
 

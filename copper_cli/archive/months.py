@@ -62,7 +62,12 @@ def kind_folder(archive: Path, kind: str, granularity: str) -> Path:
 
 def month_of(instant_s: float) -> str:
     """The month of UTC that an instant lies in."""
-    return f"{datetime.fromtimestamp(instant_s, UTC):%Y-%m}"
+    return _month_of_day(int(instant_s // DAY_S))
+
+
+@lru_cache(maxsize=4096)
+def _month_of_day(day: int) -> str:
+    return f"{datetime.fromtimestamp(day * DAY_S, UTC):%Y-%m}"
 
 
 @lru_cache(maxsize=1024)

@@ -225,6 +225,8 @@ def write_rows(
     count = 0
     is_first = True
     for keys, rows in batches:
+        if not len(rows):
+            continue
         count += len(rows)
         _register(duck, month, keys, rows)
         source = _select(month, rows, keys)
@@ -236,7 +238,7 @@ def write_rows(
             duck.execute(f"INSERT INTO stage {source}")
         duck.unregister("batch")
         is_first = False
-    if are_many:
+    if are_many and count:
         duck.execute(f"COPY stage TO {quote(file)} {FORMAT}")
         duck.execute("DROP TABLE stage")
     return count

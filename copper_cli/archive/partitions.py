@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -365,27 +366,46 @@ class _Publisher:
         """Write a month anew with the rows of these answers; how many it has then."""
         if waiting is not None and not waiting:
             return 0
-        duck = self._connect()
-        old = month.file(self._path)
-        counts = count_series(duck, old, month.kind) if old.exists() else {}
+        is_short = sum(answer.rows / len(answer.left) for answer in answers) <= BATCH_ROWS
+        with ThreadPoolExecutor(1) as pool:  # DuckDB reads what is there while bodies are decoded
+            reading = pool.submit(self._read_old, month)
+            if waiting is None and is_short:
+                waiting = dict(self._load_month(month, answers))
+            counts, old = reading.result()
+        if waiting is not None and not waiting:
+            return 0
         batches = _batch(counts, answers)
-        if waiting is None and len(batches) == 1:
-            waiting = dict(self._load_month(month, answers))
-            if not waiting:
-                return 0
-        merged = ((batch.keys, self._merge(month, batch, waiting)) for batch in batches)
-        return write_rows(duck, temporary, month, merged, are_many=len(batches) > 1)
+        if len(batches) > 1:
+            old = None
+        merged = ((batch.keys, self._merge(month, batch, waiting, old)) for batch in batches)
+        return write_rows(self._connect(), temporary, month, merged, are_many=len(batches) > 1)
+
+    def _read_old(self, month: Month) -> tuple[dict[About, int], Rows | None]:
+        """How many rows each series of a month has, and all of them where these are few enough."""
+        duck, file = self._connect(), month.file(self._path)
+        if not file.exists():
+            return {}, None
+        counts = count_series(duck, file, month.kind)
+        if not 0 < sum(counts.values()) <= BATCH_ROWS:
+            return counts, None
+        subjects = min(counts)[0], max(counts)[0]
+        return counts, read_rows(duck, file, month, subjects)
 
     def _load_month(self, month: Month, answers: Sequence[_Answer]) -> Iterator[tuple[int, Rows]]:
         for answer, rows in self._load([one for one in answers if month.name in one.left]):
             for _, part in _split(answer, rows, [month.name]):
                 yield answer.id, part
 
-    def _merge(self, month: Month, batch: _Batch, waiting: _Waiting | None) -> Rows:
-        """The rows of a batch of series, those of a month and of what waits for it."""
+    def _merge(
+        self, month: Month, batch: _Batch, waiting: _Waiting | None, old: Rows | None
+    ) -> Rows:
+        """The rows of a batch of series, those of a month and of what waits for it.
+
+        `old`: those of the month, where they have been read.
+        """
         import numpy as np
 
-        from copper_cli.archive.arrays import lay_over
+        from copper_cli.archive.arrays import empty_rows, lay_over, shape_of
 
         found = waiting
         if found is None:
@@ -394,7 +414,8 @@ class _Publisher:
         codes = {key: code for code, key in enumerate(batch.keys)}
         if sum(batch.counts):
             subjects = batch.keys[0][0], batch.keys[-1][0]
-            rows = read_rows(self._connect(), month.file(self._path), month, subjects)
+            file = month.file(self._path)
+            rows = old or read_rows(self._connect(), file, month, subjects)
             rows.codes = np.repeat(np.arange(len(batch.counts)), batch.counts)
             layers.append(rows)
         for answer in batch.answers:
@@ -402,6 +423,8 @@ class _Publisher:
             if part is not None:
                 part.codes = np.full(len(part), codes[_about(answer.key)], np.int64)
                 layers.append(part)
+        if not layers:
+            return empty_rows(shape_of(month.kind))
         return lay_over(layers, is_instants=not month.granularity)
 
     def _settle(self, temporary: Path) -> tuple[str, int]:
