@@ -20,7 +20,7 @@ from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
 from copper_cli.work.context import Context
 from copper_cli.work.estimate import Estimate, estimate_table
-from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum
+from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum, tell_added_up
 from copper_cli.work.fleet import (
     Zoneless,
     Zones,
@@ -164,6 +164,7 @@ def _per_meter_sums(
     planned, zoneless = _plan_sums(month, meters, zones)
 
     found, refused = ask_each(context, planned, partial(_fetch_used, context))
+    tell_added_up(context, found.values())
     refused += [(one.meter, one.error) for one in zoneless]
     failed += [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
     lost = {meter.type for meter, _ in refused}

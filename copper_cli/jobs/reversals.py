@@ -16,7 +16,7 @@ from copper_cli.records import Meter, Premise, Window
 from copper_cli.table import Column, Table
 from copper_cli.work.context import Context
 from copper_cli.work.estimate import Estimate, estimate_table
-from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum
+from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum, tell_added_up
 from copper_cli.work.fleet import Zoneless, Zones, ask_each, plan_each, tell_zoneless
 from copper_cli.work.outcome import tell_failure
 from copper_cli.work.parallel import run_together
@@ -124,6 +124,7 @@ def _usage(
     In 30 × 24 hours from its local midnight 30 days before today.
     """
     usage, refused = ask_each(context, plans, partial(_fetch_used, context))
+    tell_added_up(context, usage.values())
     used = {meter_id: one.total for meter_id, one in usage.items()}
     return used, [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
 

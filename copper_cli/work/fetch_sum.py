@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import fsum
 
@@ -78,6 +79,16 @@ def find_held_sum(context: Context, meter: Meter, plan: SeriesPlan) -> Used | No
                 ]
                 return Used(round(fsum(amounts), SUM_PLACES), "rows")
     return None
+
+
+def tell_added_up(context: Context, found: Iterable[Used]) -> None:
+    """Say how many sums are not the cloud's own for just their span."""
+    sources = [one.source for one in found if one.total is not None]
+    added = sum(source != "cloud" for source in sources)
+    if added:
+        context.progress.say(
+            f"{added} of {len(sources)} sums are added up from rows that are held."
+        )
 
 
 def count_sum_calls(context: Context, meter: Meter, plan: SeriesPlan) -> Cost:

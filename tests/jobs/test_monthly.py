@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from copper_cli.errors import QuotaSpentError
+from copper_cli.jobs.interval import download_series
 from copper_cli.jobs.monthly import report_monthly
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
-from copper_cli.work.context import Context
+from copper_cli.work.context import Context, Output
+from copper_cli.work.meter_series import SeriesRequest
 
 NOW = datetime(2022, 3, 28, 18, 0, tzinfo=UTC)
 SEPTEMBER = date(2021, 9, 1)
@@ -193,3 +196,28 @@ def test_december_ends_with_the_year(
         text = f"{local(year, month, zone):%Y-%m-%dT%H}%3A00%3A00Z"
         assert f"{name}={text}" in query
     assert timedelta(days=31) == local(2022, 1, zone) - local(2021, 12, zone)
+
+
+def test_a_month_whose_hours_are_held_costs_no_call_a_meter(
+    make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """Its sums are added up from them, which is said; they are the cloud's but for what four
+    decimals leave out."""
+    lines: list[str] = []
+    now = datetime(2022, 3, 28, tzinfo=UTC)
+    with Sandbox(SandboxConfig(premises=2, quota=None, max_age=0, now=now)) as cloud:
+        hours = SeriesRequest("usage", date(2021, 12, 20), date(2022, 2, 10), "hour")
+        download_series(make_context(cloud), hours, Output(tmp_path))
+        month, calls = date(2022, 1, 1), cloud.calls
+        context = make_context(cloud)
+        context.progress.say = lines.append  # type: ignore[method-assign]
+        held = report_monthly(context, month, include_per_meter_sum=True).table
+        kinds = {meter.type for meter in cloud.fleet.meters()}
+        assert cloud.calls - calls == 2 + len(kinds)
+        assert lines == ["4 of 4 sums are added up from rows that are held."]
+        asked = report_monthly(
+            make_context(cloud, apart=True), month, include_per_meter_sum=True
+        ).table
+    for mine, theirs in zip(held.rows, asked.rows, strict=True):
+        assert mine[0] == theirs[0]
+        assert mine[1] == pytest.approx(theirs[1], abs=0.05)
