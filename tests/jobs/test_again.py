@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
+from zoneinfo import ZoneInfo
 
 import pytest
+from held import assert_alike
 
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
@@ -90,6 +92,36 @@ def test_a_file_that_is_gone_costs_no_call(
         assert cloud.calls - since == 2
         after = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.csv")}
         assert after == before
+
+
+VIEWS: dict[str, Any] = {
+    "layout": (download_series, replace(USAGE, layout="columns")),
+    "zone": (download_series, replace(USAGE, zone=ZoneInfo("America/Boise"))),
+    "part": (download_series, replace(USAGE, end=date(2021, 3, 2))),
+    "steps": (download_series, replace(USAGE, step_days=1)),
+    "dump": (dump_days, replace(DUMP, finish=date(2021, 3, 2))),
+}
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("view", VIEWS)
+def test_another_view_of_the_same_hours_costs_no_call(
+    make_context: Callable[..., Context], tmp_path: Path, view: str, published: bool
+) -> None:
+    """But for the lists; and it is as if the cloud had been asked. Boise's days begin with
+    Denver's."""
+    config = SandboxConfig(quota=None, now=NOW, premises=2, zones=("America/Denver",))
+    download, request = VIEWS[view]
+    with Sandbox(config) as cloud:
+        context = make_context(cloud)
+        download_series(context, USAGE, Output(tmp_path / "first"))
+        if published:
+            context.archive.publish(force=True)
+        since = cloud.calls
+        download(make_context(cloud), request, Output(tmp_path / "view"))
+        assert cloud.calls - since <= 2
+        download(make_context(cloud, apart=True), request, Output(tmp_path / "fresh"))
+    assert_alike(tmp_path / "view", tmp_path / "fresh")
 
 
 class TestBundles:

@@ -84,7 +84,7 @@ def test_many_calls_give_the_file_of_one(
 def test_rows_to_come_are_added_to_a_long_file(
     cloud: Sandbox, make_context: Callable[..., Context], short: Callable[[], None], tmp_path: Path
 ) -> None:
-    """What the file holds is read back in pieces and not asked for again."""
+    """What is held is not asked for again."""
     short()
     with growing_cloud(premises=2) as (growing, early):
         first = download_series(

@@ -193,7 +193,7 @@ def test_a_net_meters_lost_rows_count_with_their_sign(town: Town) -> None:
 
 
 class TestRecheck:
-    """Whatever was kept is asked for again: in the cache, in a draft, after a failed try."""
+    """Whatever was kept is asked for again: in the archive, in a folder, after a failed try."""
 
     def fill(self, town: Town) -> None:
         town.answers["07:1"] = left_out(10, 11, 12)
