@@ -245,6 +245,7 @@ class Series:
     meter_type: str | None = None
     """As the answer says; None in baseline and average answers."""
 
+
 @dataclass(frozen=True, slots=True)
 class Instant:
     """What the app shows for a meter right now."""
