@@ -461,15 +461,22 @@ class Archive:
 
     # What is published
 
-    def publish(self, *, force: bool) -> None:
+    def is_much_waiting(self) -> bool:
+        """True where more rows wait than are worth leaving."""
+        return self.unpublished() > PUBLISH_ROWS
+
+    def publish(self, *, force: bool) -> list[str]:
         """Publish months where more rows wait than are worth leaving, or in any case.
 
-        Where another run publishes, it is left to that.
+        Where another run publishes, it is left to that. A line for each month that could not be
+        published: its rows stay in the landing.
         """
-        if force or self.unpublished() > PUBLISH_ROWS:
-            from copper_cli.archive.partitions import publish
+        if not (force or self.is_much_waiting()):
+            return []
+        from copper_cli.archive.partitions import publish
 
-            publish(self)
+        published = publish(self)
+        return [] if published is None else published.problems
 
     def unpublished(self) -> int:
         """Rows that wait in the landing."""

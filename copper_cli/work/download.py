@@ -115,8 +115,21 @@ def download_files(
         with _shown_soon(folder):
             download.run(pending)
         download.end(sum(len(job.parts) for job in jobs if job.known is None))
-    context.archive.publish(force=False)
+    publish_rows(context)
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
+
+
+def publish_rows(context: Context) -> None:
+    """Publish the rows that wait, where they are many; what cannot be is told and ends nothing."""
+    if not context.archive.is_much_waiting():
+        return
+    context.progress.start("", 0, "publishing months")
+    try:
+        problems = context.archive.publish(force=False)
+    except LocalError as error:
+        problems = [f"{error} What was fetched is kept, and published by a later run."]
+    for problem in problems:
+        context.progress.say(problem)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from held import assert_alike
 
+from copper_cli.errors import LocalError
 from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
 from copper_cli.jobs.interval import download_series, estimate_series
@@ -185,3 +186,29 @@ class TestBundles:
         dump_days(make_context(cloud), DUMP, Output(tmp_path))
         assert summary.read_bytes() == before
         assert self.bundle(tmp_path).read_bytes() == content
+
+
+def test_many_rows_are_published_and_what_cannot_be_ends_nothing(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A download that leaves much in the landing publishes; where the disk does not take it the
+    files are there, one line says so, and the next run publishes."""
+    monkeypatch.setattr("copper_cli.archive.PUBLISH_ROWS", 10)
+    context = make_context(cloud)
+    lines: list[str] = []
+    context.progress.say = lines.append  # type: ignore[method-assign]
+    with monkeypatch.context() as patched:
+
+        def full(*args: Any, **how: Any) -> None:
+            raise LocalError("the disk is full.")
+
+        patched.setattr("copper_cli.archive.partitions.publish", full)
+        assert download_series(context, USAGE, Output(tmp_path / "a")).facts["complete"]
+    assert any("the disk is full. What was fetched is kept" in line for line in lines)
+    assert context.archive.unpublished() > 10
+    download_series(make_context(cloud), USAGE, Output(tmp_path / "b"))
+    assert context.archive.unpublished() == 0
+    assert list((tmp_path / "archive").rglob("*.parquet"))
