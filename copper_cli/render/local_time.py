@@ -21,6 +21,22 @@ def local_texts(
     Instants are whole seconds since 1970 UTC, in any order; `timezone` is an IANA name. Offsets
     of the past with seconds in them are written with seconds.
     """
+    count = len(times_s)
+    step = times_s[1] - times_s[0] if count > 1 else 0
+    if step > 0:
+        even = range(times_s[0], times_s[0] + step * count, step)
+        if times_s[-1] == even[-1] and list(even) == list(times_s):
+            return list(_even_texts(even, timezone, separator, offset))
+    return _local_texts(times_s, timezone, separator, offset)
+
+
+@lru_cache(maxsize=32)
+def _even_texts(even: range, timezone: str, separator: str, offset: bool) -> tuple[str, ...]:
+    """The meters of a fleet mostly tell of the same instants: of a second one 1 ms, not 6."""
+    return tuple(_local_texts(even, timezone, separator, offset))
+
+
+def _local_texts(times_s: Sequence[int], timezone: str, separator: str, offset: bool) -> list[str]:
     # Day by day, a tenth of what datetime.isoformat takes: 8 ms for a month of minutes, not 74.
     texts = []
     since = until = midnight = 0

@@ -214,6 +214,20 @@ def test_numbers_come_back_as_they_were(energy):
     ]
 
 
+FEW = st.sampled_from([0.0, -0.0, 1.5, 2.25, 1e16, 1e-7, 3, 0, None, math.nan, math.inf, -math.inf])
+
+
+@given(st.lists(st.lists(FEW, max_size=200), max_size=5))
+def test_numbers_are_written_as_python_writes_them(columns):
+    """Also where they come again and again, minus zero and whole numbers among them."""
+    for energy in columns:
+        text = render(series_file(series(energy)), "plain")
+        cells = [line[1] for line in csv.reader(io.StringIO(text, newline=""))][1:]
+        assert cells == [
+            "" if number is None or not math.isfinite(number) else repr(number) for number in energy
+        ]
+
+
 def test_readings_are_the_reference_file_with_the_right_units():
     """Sorted by time; Actual in the meter's unit, Normalized in the standard one."""
     rows = [
