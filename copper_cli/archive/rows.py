@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 from copper_cli.archive.columns import Block
 from copper_cli.archive.keys import Instants, SeriesKey
@@ -99,9 +99,15 @@ def join(blocks: Sequence[Block]) -> Block:
     """Blocks that follow one another as one."""
     if len(blocks) == 1:
         return blocks[0]
-    times = [time for block in blocks for time in block.times]
     columns = zip(*(block.columns for block in blocks), strict=True)
-    return Block(times, tuple([one for part in column for one in part] for column in columns))
+    return Block(_chain([block.times for block in blocks]), tuple(map(_chain, columns)))
+
+
+def _chain(parts: Iterable[Sequence[Any]]) -> list[Any]:
+    found: list[Any] = []
+    for part in parts:
+        found.extend(part)  # copied at once, not one by one
+    return found
 
 
 def over(lower: Block, upper: Block) -> Block:

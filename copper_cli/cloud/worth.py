@@ -10,8 +10,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice, pairwise
+from itertools import islice
 from math import fsum, inf
+from operator import sub
 
 from copper_cli.buckets import BUCKET_S, DAY_S, bucket_s
 from copper_cli.errors import CloudError
@@ -257,7 +258,7 @@ def check_spacing(times_s: Sequence[int], granularity: str, what: str) -> None:
     count = len(times_s) - 1
     if count + 1 < _FROM_ROWS:
         return
-    apart = sorted(after - before for before, after in pairwise(times_s))
+    apart = sorted(map(sub, islice(times_s, 1, None), times_s))
     median_s = apart[(count - 1) // 2]
     if not _FINER * step_s <= median_s <= _COARSER * step_s:
         kind = "finer" if median_s < step_s else "coarser"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -232,8 +232,12 @@ def _in_order(
     return ordered, [best[time_s][1] for time_s in ordered]
 
 
-def _column(rows: Iterable[Row], name: str) -> list[Any]:
-    return clean_column([row.get(name) for row in rows])
+def _column(rows: Sequence[Row], name: str) -> list[Any]:
+    try:
+        column = list(map(itemgetter(name), rows))  # two thirds of the time of asking each
+    except KeyError:
+        column = [row.get(name) for row in rows]
+    return clean_column(column)
 
 
 def parse_grid_series(body: object, what: str) -> GridAnswer:
