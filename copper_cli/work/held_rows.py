@@ -8,7 +8,7 @@ from math import fsum
 from copper_cli.archive import Archive, SeriesKey
 from copper_cli.plan import SeriesPlan
 from copper_cli.records import Series, SeriesKind, SumSource
-from copper_cli.series import EMPTY, merge_series
+from copper_cli.series import EMPTY, clip_series, merge_series
 from copper_cli.work.context import Asking
 
 Span = tuple[int, int]
@@ -32,9 +32,17 @@ class View:
     def __init__(self, archive: Archive, spans: Sequence[tuple[SeriesKey, Span]]) -> None:
         self._archive = archive
         self._spans = spans
+        self._fixed: str | None = None
+
+    def fix(self) -> None:
+        """Have `state` tell of what is held now: for who reads the rows before asking it."""
+        self._fixed = self._state()
 
     def state(self) -> str:
         """What is held of it, in a text that `is_at` understands."""
+        return self._state() if self._fixed is None else self._fixed
+
+    def _state(self) -> str:
         return ",".join(self._archive.state(key, span) for key, span in self._spans)
 
     def is_at(self, state: str) -> bool:
@@ -65,20 +73,46 @@ class View:
         return min(found, default=None)
 
 
+_KEPT_ROWS = 50_000
+"""Of a plan with more rows none are kept: they are read anew each time."""
+
+
 class HeldRows:
-    """The rows of one meter over a plan, ascending; read as often as need be."""
+    """The rows of one meter over a plan, ascending; read as often as need be.
+
+    Where they are few they are read once: what lands later is not seen.
+    """
 
     def __init__(self, archive: Archive, meter_id: str, kind: SeriesKind, plan: SeriesPlan) -> None:
         self._archive = archive
         self._keys = series_keys(meter_id, kind, plan) if plan.windows else []
         self._span = plan.start_s, plan.end_s
+        self._kept: list[Series] | None = None
 
     def pieces(self) -> Iterator[Series]:
         """The rows of the plan and that at its start, in pieces without sums."""
-        return self._read(*self._span)
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, rows = list[Series](), 0
+        for piece in self._read(*self._span):
+            rows += len(piece.times_s)
+            if rows <= _KEPT_ROWS:
+                kept.append(piece)
+            else:
+                kept.clear()
+            yield piece
+        if rows <= _KEPT_ROWS:
+            self._kept = kept
 
     def clip(self, start_s: int, end_s: int) -> Series:
         """The rows between two instants, both included, in one series without a sum."""
+        if self._kept is not None:
+            pieces = [clip_series(piece, start_s, end_s) for piece in self._kept]
+            found = [piece for piece in pieces if piece.times_s]
+            if found and found[0].times_s[0] == start_s:
+                return merge_series([EMPTY, *found])
+        # What was asked from there on may have another row at its very start.
         return merge_series([EMPTY, *self._read(start_s, end_s)])
 
     def sum(self, start_s: int, end_s: int) -> tuple[float | None, SumSource | None]:

@@ -130,20 +130,16 @@ def fetch_meter(
     fetched = Fetched()
     for kind in request.kinds():
         fetched += fetch_rows(context, planned.meter, kind, planned.plan, asking)
-    if fetched.asked:
-        try:
-            _check_doubts(context, planned, request.kind)
-        except CloudError:
-            for key, span in series_keys(planned.meter.id, request.kind, planned.plan):
-                context.archive.fail(key, span, asked_s=context.now())
-            raise
     return fetched
 
 
 def read_meter(
     context: Context, request: SeriesRequest, planned: Planned, fetched: Fetched
 ) -> MeterSeries:
-    """What the archive holds of one meter, after what was just fetched."""
+    """What the archive holds of one meter, after what was just fetched.
+
+    Raises CloudError where that cannot be, as `_check_doubts`; then it has failed.
+    """
     held = [hold_rows(context, planned.meter.id, kind, planned.plan) for kind in request.kinds()]
     found, sums = [], []
     for one in held:
@@ -153,6 +149,13 @@ def read_meter(
             total, source = round(survey.sum_rows, SUM_PLACES), "rows"
         found.append(survey)
         sums.append((total, source))
+    if fetched.asked:
+        try:
+            _check_doubts(context, planned, held[0], found[0])
+        except CloudError:
+            for key, span in series_keys(planned.meter.id, request.kind, planned.plan):
+                context.archive.fail(key, span, asked_s=context.now())
+            raise
     rows, *baselines = (
         SeriesRows(one.pieces, total) for one, (total, _) in zip(held, sums, strict=True)
     )
@@ -160,23 +163,20 @@ def read_meter(
     return MeterSeries(planned, rows, baseline, found, sums[0][1], held[0], fetched)
 
 
-def _check_doubts(context: Context, planned: Planned, kind: SeriesKind) -> None:
+def _check_doubts(context: Context, planned: Planned, held: HeldRows, found: Survey) -> None:
     """Say what in an answer contradicts what else is known, and yet may be right.
 
     Raises CloudError where nothing of it holds a value, long after its time, and its sum does.
     """
     meter, plan = planned.meter, planned.plan
-    held = hold_rows(context, meter.id, kind, plan)
-    total, source = held.sum(plan.start_s, plan.end_s)
-    found = _survey(planned, held, total)
-    is_bare = not found.amounts and total not in (0, None, *_first_amount(held))
+    is_bare = not found.amounts and found.sum_cloud not in (0, None, *_first_amount(held))
     if is_bare and not _is_young(context, planned):
         raise CloudError(
             f"no row of meter {meter.id} holds a value, though the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
         )
     # Gaps say it already; and where windows meet at a clock change some rows are the program's own.
-    if source and found.disagrees() and not found.gaps and is_plain(plan):
+    if found.disagrees() and not found.gaps and is_plain(plan):
         context.progress.say(
             f"{meter.id}: its rows add up to {found.sum_rows:.10g}, the cloud's own sum says "
             f"{found.sum_cloud:.10g}."
@@ -293,22 +293,20 @@ def meter_job(
 ) -> FileJob[MeterSeries]:
     """What is asked of one meter, and the files made of it."""
     asking = output.asking
+    keys = [
+        one for kind in request.kinds() for one in series_keys(planned.meter.id, kind, planned.plan)
+    ]
+    view = View(context.archive, keys)
 
     def fetch() -> MeterSeries:
         fetched = fetch_meter(context, request, planned, asking)
+        view.fix()  # before it is read: what comes meanwhile makes the file an older one
         return read_meter(context, request, planned, fetched)
 
     return FileJob(
         subject=planned.meter.id,
         windows=planned.plan.windows,
-        view=View(
-            context.archive,
-            [
-                one
-                for kind in request.kinds()
-                for one in series_keys(planned.meter.id, kind, planned.plan)
-            ],
-        ),
+        view=view,
         fetch=fetch,
         cost=partial(count_meter_calls, context, request, planned, asking),
         held_cost=partial(count_meter_calls, context, request, planned, asking, is_held=True),
