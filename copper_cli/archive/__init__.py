@@ -31,6 +31,7 @@ from copper_cli.archive.keys import (
     Span,
     Stamp,
     State,
+    join_spans,
     storable,
 )
 from copper_cli.archive.rows import (
@@ -66,6 +67,7 @@ __all__ = [
     "Span",
     "Stamp",
     "State",
+    "join_spans",
 ]
 
 PUBLISH_ROWS = 1_000_000

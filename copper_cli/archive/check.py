@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from copper_cli.archive import coverage as ranges
 from copper_cli.archive import landing
 from copper_cli.archive.columns import Block, BodyError, decode
-from copper_cli.archive.keys import US, Covered, SeriesKey, Span
+from copper_cli.archive.keys import US, Covered, SeriesKey, Span, join_spans
 from copper_cli.archive.months import (
     FOLDERS,
     TEMPORARY,
@@ -524,7 +524,7 @@ def _find_waiting(db: sqlite3.Connection, key: SeriesKey, number: int, span: Spa
         block = _read_body(body) or Block((), ())
         times = (time // US + 1 if key.is_instants else time for time in block.times)
         found += [_bucket(key, at_s) for at_s in times if span[0] < at_s <= span[1]]
-    return _join(found)
+    return join_spans(found)
 
 
 def _read_body(body: bytes) -> Block | None:
@@ -550,16 +550,6 @@ def _bucket(key: SeriesKey, end_s: int) -> Span:
     step = fixed_step(key.granularity)
     start_s = end_s - step if step else find_start(key.granularity, key.grid, end_s)
     return start_s, end_s
-
-
-def _join(spans: Iterable[Span]) -> list[Span]:
-    found: list[Span] = []
-    for start_s, end_s in sorted(spans):
-        if found and start_s <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], end_s)
-        else:
-            found.append((start_s, end_s))
-    return found
 
 
 def _find_lacking(
@@ -594,7 +584,7 @@ def _find_beyond(key: SeriesKey, times: Sequence[int], told: Sequence[Covered]) 
         place = bisect_left(ends, time_s)
         if place == len(told) or told[place].start_s >= time_s:
             found.append(_bucket(key, time_s))
-    return _join(found)
+    return join_spans(found)
 
 
 # Words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -156,3 +156,14 @@ class Stamp(NamedTuple):
     """When anything of it was."""
     sha256: str
     """Of its content, hex."""
+
+
+def join_spans(spans: Iterable[Span]) -> list[Span]:
+    """The same instants, ascending: spans that meet or overlap as one."""
+    found: list[Span] = []
+    for start_s, end_s in sorted(spans):
+        if found and start_s <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end_s)
+        else:
+            found.append((start_s, end_s))
+    return found

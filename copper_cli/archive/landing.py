@@ -19,7 +19,17 @@ from typing import Literal, cast
 from copper_cli.archive import coverage
 from copper_cli.archive.columns import Block, block_of, decode, encode
 from copper_cli.archive.coverage import Ruler
-from copper_cli.archive.keys import US, Change, Covered, Landed, Number, SeriesKey, Span, State
+from copper_cli.archive.keys import (
+    US,
+    Change,
+    Covered,
+    Landed,
+    Number,
+    SeriesKey,
+    Span,
+    State,
+    join_spans,
+)
 from copper_cli.archive.rows import INSTANTS_WIDTH, INTERVAL_WIDTH, Layer
 from copper_cli.buckets import bucket_s
 from copper_cli.files.names import short_digest
@@ -104,7 +114,7 @@ def move(db: sqlite3.Connection, series: int, spans: Iterable[Span]) -> None:
     A span of one instant is that of a row which only a view that begins there shows.
     """
     spans = list(spans)
-    moved = _join_spans(span for span in spans if span[0] < span[1])
+    moved = join_spans(span for span in spans if span[0] < span[1])
     moved += {span for span in spans if span[0] == span[1]}
     if not moved:
         return
@@ -508,7 +518,7 @@ def drop_sums(db: sqlite3.Connection, key: SeriesKey, series: int, touched: Iter
 
     True where one of this series fell; the versions of others are put up here.
     """
-    spans = _join_spans(touched)
+    spans = join_spans(touched)
     if not spans:
         return False
     found = db.execute(
@@ -609,13 +619,3 @@ def mark_of(db: sqlite3.Connection, series: int, span: Span, ruler: Ruler) -> st
     unread = sum(one.unread for one in covered)
     said = coverage.states(covered), sum_of(db, series, span), moved, unread
     return short_digest(repr(said))
-
-
-def _join_spans(spans: Iterable[Span]) -> list[Span]:
-    found: list[Span] = []
-    for start_s, end_s in sorted(spans):
-        if found and start_s <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], end_s)
-        else:
-            found.append((start_s, end_s))
-    return found

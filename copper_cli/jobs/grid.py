@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date
 
@@ -83,13 +83,7 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
     """
     before = context.session.calls_used
     sites = _sites(context, request)
-    answers = SharedAnswers(
-        context,
-        output.asking,
-        sites,
-        premise_id=request.premise_id,
-        gateway_id=request.gateway_id,
-    )
+    answers = _answers(context, request, sites, output)
     jobs = _jobs(context, answers, request, sites, output)
     outcomes = download_files(context, output, jobs, "gateways")
     by_id = {site.gateway.id: site for site in sites}
@@ -106,13 +100,7 @@ def download_grid_readings(context: Context, request: GridRequest, output: Outpu
 def estimate_grid_readings(context: Context, request: GridRequest, output: Output) -> Table:
     """What download_grid_readings would cost beyond its lists; nothing is fetched or written."""
     sites = _sites(context, request)
-    answers = SharedAnswers(
-        context,
-        output.asking,
-        sites,
-        premise_id=request.premise_id,
-        gateway_id=request.gateway_id,
-    )
+    answers = _answers(context, request, sites, output)
     jobs = _jobs(context, answers, request, sites, output)
     estimate = estimate_files(context, output, jobs)
     cost = answers.cost()  # the gateways share the calls
@@ -144,6 +132,18 @@ def _sites(context: Context, request: GridRequest) -> list[Site]:
         window = whole_days(request.start, request.end, zone)
         sites.append(Site(gateway, premise, zone, window))
     return sites
+
+
+def _answers(
+    context: Context, request: GridRequest, sites: Sequence[Site], output: Output
+) -> SharedAnswers:
+    return SharedAnswers(
+        context,
+        output.asking,
+        sites,
+        premise_id=request.premise_id,
+        gateway_id=request.gateway_id,
+    )
 
 
 def _jobs(

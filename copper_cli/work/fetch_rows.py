@@ -30,16 +30,6 @@ from copper_cli.work.window_parts import Measure, ask_part
 
 
 @dataclass(frozen=True, slots=True)
-class Lacks:
-    """What of a plan is to be asked of the cloud: the one value that a dry run and a run walk."""
-
-    windows: Sequence[Window]
-    """Ascending; each is asked in one call if the cloud grants its span."""
-    is_whole: bool
-    """Nothing of the plan is held already."""
-
-
-@dataclass(frozen=True, slots=True)
 class Fetched:
     """What came of asking."""
 
@@ -65,8 +55,12 @@ def find_lacks(
     kind: SeriesKind,
     plan: SeriesPlan,
     asking: Asking | None = None,
-) -> Lacks:
-    """What of a plan the archive lacks, or what may have come since it was asked for."""
+) -> list[Window]:
+    """What of a plan is to be asked of the cloud: the one value that a dry run and a run walk.
+
+    What the archive lacks, or what may have come since it was asked for; ascending, each to be
+    asked in one call if the cloud grants its span.
+    """
     spans = list(_lacking_spans(context, meter_id, kind, plan, asking or Asking()))
     found: list[Window] = []
     for window in plan.windows:
@@ -81,7 +75,7 @@ def find_lacks(
             found.append(window)
         else:
             found += [Window(_utc(first), _utc(last)) for first, last in inside]
-    return Lacks(found, found == list(plan.windows))
+    return found
 
 
 def _lacking_spans(
@@ -109,13 +103,13 @@ def fetch_rows(
     before the next call is made. What fails is noted as failed. Raises what the cloud raises.
     """
     lacks = find_lacks(context, meter.id, kind, plan, asking)
-    if not lacks.windows:
+    if not lacks:
         return Fetched()
     question = _Question(context, meter, kind, plan)
     try:
-        return question.fetch(lacks.windows)
+        return question.fetch(lacks)
     except CloudError:
-        question.fail(lacks.windows)
+        question.fail(lacks)
         raise
 
 
@@ -141,10 +135,10 @@ def count_calls(
     if is_held:
         return Cost(every, held=every)
     lacks = find_lacks(context, meter_id, kind, plan, asking)
-    if not lacks.windows:
+    if not lacks:
         return Cost(every, held=every)
-    to_ask = _count_parts(context, lacks.windows, plan.granularity, meter_id)
-    if lacks.windows[-1] == plan.windows[-1] and _plan_beyond(context, plan) is not None:
+    to_ask = _count_parts(context, lacks, plan.granularity, meter_id)
+    if lacks[-1] == plan.windows[-1] and _plan_beyond(context, plan) is not None:
         every, to_ask = every + 1, to_ask + 1
     return Cost(max(every, to_ask), held=max(0, every - to_ask))
 

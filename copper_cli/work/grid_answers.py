@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from copper_cli.archive import Instants, Landed, SeriesKey
+from copper_cli.archive import Instants, Landed, SeriesKey, join_spans
 from copper_cli.buckets import DAY_S
 from copper_cli.errors import CloudError, CopperError
 from copper_cli.plan import MAX_ROWS
@@ -125,7 +125,7 @@ class SharedAnswers:
 
     def lacks(self) -> list[Window]:
         """What the archive lacks of any gateway, or what may have come since; ascending."""
-        spans = sorted(
+        spans = join_spans(
             span
             for site in self._sites
             for span in self._context.archive.lacking(
@@ -136,13 +136,7 @@ class SharedAnswers:
                 fresh=self._asking.fresh,
             )
         )
-        joined: list[tuple[int, int]] = []
-        for first, last in spans:
-            if joined and first <= joined[-1][1]:
-                joined[-1] = joined[-1][0], max(last, joined[-1][1])
-            else:
-                joined.append((first, last))
-        return [Window(_utc(first), _utc(last)) for first, last in joined]
+        return [Window(_utc(first), _utc(last)) for first, last in spans]
 
     def cost(self) -> Cost:
         """The calls for all gateways together; none is made."""
