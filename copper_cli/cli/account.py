@@ -40,8 +40,8 @@ def summary(run: Run) -> None:
 
     now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     table = show_account(run.app(), now)
-    run.show(table)
-    run.finish(table)
+    run.screen.show(table)
+    run.screen.finish(table)
 
 
 @account.command()
@@ -57,8 +57,8 @@ def dump(run: Run) -> None:
 
     run.refuse_table_file()
     everything, failed = dump_account(run.app())
-    run.print_json(everything)
-    run.end(failed, "premise")
+    run.screen.print_json(everything)
+    run.screen.end(failed, "premise")
 
 
 @account.command()

@@ -52,9 +52,9 @@ def info(run: Run) -> None:
     from copper_cli.jobs.archive import show_archive
 
     table, kinds = show_archive(*run.archive_place())
-    run.show(table)
-    run.show_more(kinds)
-    run.complete()
+    run.screen.show(table)
+    run.screen.show_more(kinds)
+    run.screen.complete()
 
 
 @archive.command()
@@ -73,11 +73,11 @@ def check(run: Run, repair: bool) -> None:
     from copper_cli.jobs.archive import check_archive
 
     table = check_archive(*run.archive_place(), repair=repair)
-    run.show(table)
+    run.screen.show(table)
     if left := table.facts["wrong"]:
         more = "" if repair else " `copper archive check --repair` mends what can be."
-        run.fail(f"{left} of these {'is' if left == 1 else 'are'} wrong.{more}")
-    run.complete()
+        run.screen.fail(f"{left} of these {'is' if left == 1 else 'are'} wrong.{more}")
+    run.screen.complete()
 
 
 @archive.command()
@@ -93,7 +93,7 @@ def compact(run: Run) -> None:
 
     for line in compact_archive(*run.archive_place()):
         run.say(line)
-    run.complete()
+    run.screen.complete()
 
 
 @archive.command()
@@ -132,7 +132,7 @@ def forget(run: Run, meter_id: Sequence[str], premise_id: Sequence[str], yes: bo
     for line in lines or ["Nothing was forgotten."]:
         run.say(line)
     if lines:
-        run.complete()
+        run.screen.complete()
 
 
 @archive.command()
@@ -152,7 +152,7 @@ def remember(run: Run, meter_id: Sequence[str], premise_id: Sequence[str]) -> No
     if not count:
         raise UsageError("none of these was forgotten here.")
     run.say(f"{count} {'id' if count == 1 else 'ids'} may be named again.")
-    run.complete()
+    run.screen.complete()
 
 
 @archive.command()
@@ -173,7 +173,7 @@ def move(run: Run, folder: Path) -> None:
         f"The archive is in {folder} now. Name it from here on: COPPER_ARCHIVE, --archive, or "
         "`archive` in the profile."
     )
-    run.complete()
+    run.screen.complete()
 
 
 def _check_named(meter_ids: Sequence[str], premise_ids: Sequence[str]) -> None:

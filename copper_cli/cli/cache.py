@@ -28,9 +28,9 @@ def info(run: Run) -> None:
     from copper_cli.jobs.quota import show_cache, show_spans
 
     settings = run.settings()
-    run.show(show_cache(settings))
-    run.show_more(show_spans(settings))
-    run.complete()
+    run.screen.show(show_cache(settings))
+    run.screen.show_more(show_spans(settings))
+    run.screen.complete()
 
 
 @cache.command()
@@ -45,4 +45,4 @@ def clear(run: Run) -> None:
     from copper_cli.jobs.quota import clear_all
 
     run.say("Cleared." if clear_all(run.settings()) else "Nothing was kept.")
-    run.complete()
+    run.screen.complete()

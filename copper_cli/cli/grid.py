@@ -27,8 +27,8 @@ def latest(run: Run) -> None:
     """
     from copper_cli.jobs.grid import list_grid_latest
 
-    run.show(list_grid_latest(run.context()))
-    run.complete()
+    run.screen.show(list_grid_latest(run.context()))
+    run.screen.complete()
 
 
 @grid.command()

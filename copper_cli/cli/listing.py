@@ -39,10 +39,12 @@ def premise(run: Run, with_users: bool, incomplete: bool, hydrate: bool, with_id
         with_ids=with_ids,
         tries=HYDRATE_TRIES if hydrate else 1,
     )
-    run.show(table, "premises")
+    run.screen.show(table, "premises")
     if hydrate and table.facts["missing_emails"]:
-        run.fail(f"{table.facts['missing_emails']} emails are still missing; try again later.")
-    run.complete()
+        run.screen.fail(
+            f"{table.facts['missing_emails']} emails are still missing; try again later."
+        )
+    run.screen.complete()
 
 
 @click.command(cls=ProgramCommand)
@@ -63,8 +65,8 @@ def bulk(run: Run, detailed: bool, with_ids: bool) -> None:
     """
     from copper_cli.jobs.listing import list_bulk
 
-    run.show(list_bulk(run.context(), detailed=detailed, with_ids=with_ids), "meters")
-    run.complete()
+    run.screen.show(list_bulk(run.context(), detailed=detailed, with_ids=with_ids), "meters")
+    run.screen.complete()
 
 
 @click.command(cls=ProgramCommand)
@@ -81,7 +83,7 @@ def gateway(run: Run, gateway_id: str | None) -> None:
     from copper_cli.jobs.listing import list_gateways, show_gateway
 
     if gateway_id is None:
-        run.show(list_gateways(run.context()), "gateways")
+        run.screen.show(list_gateways(run.context()), "gateways")
     else:
-        run.show(show_gateway(run.context(), gateway_id))
-    run.complete()
+        run.screen.show(show_gateway(run.context(), gateway_id))
+    run.screen.complete()

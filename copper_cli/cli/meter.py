@@ -172,10 +172,10 @@ def status(run: Run, detailed: bool, with_ids: bool) -> None:
     from copper_cli.jobs.listing import list_meter_status
 
     table = list_meter_status(run.context(), detailed=detailed, with_ids=with_ids)
-    run.show(table, "meters")
+    run.screen.show(table, "meters")
     if table.facts["unverified"]:
         run.say(f"{table.facts['unverified']} values marked ? may not be in the standard unit.")
-    run.complete()
+    run.screen.complete()
 
 
 @meter.command()
@@ -233,8 +233,8 @@ def check_for_water_reversals(
     from copper_cli.jobs.reversals import check_water_reversals, estimate_water_reversals
 
     if dry_run:
-        run.show_estimate(estimate_water_reversals(run.context(), check_limit=check_limit))
+        run.screen.show_estimate(estimate_water_reversals(run.context(), check_limit=check_limit))
         return
     table = check_water_reversals(run.context(), method=method, check_limit=check_limit)
-    run.show(table)
-    run.finish(table)
+    run.screen.show(table)
+    run.screen.finish(table)

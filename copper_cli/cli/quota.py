@@ -20,5 +20,5 @@ def quota(run: Run) -> None:
     """
     from copper_cli.jobs.quota import show_quota
 
-    run.show(show_quota(run.settings()))
-    run.complete()
+    run.screen.show(show_quota(run.settings()))
+    run.screen.complete()

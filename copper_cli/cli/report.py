@@ -37,15 +37,15 @@ def monthly(run: Run, month: date, include_per_meter_sum: bool, dry_run: bool) -
 
     run.output().refuse_table([_NOTES])
     if dry_run:
-        run.show_estimate(
+        run.screen.show_estimate(
             estimate_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
         )
         return
     found = report_monthly(run.context(), month, include_per_meter_sum=include_per_meter_sum)
-    run.write_legend(found.legend, _NOTES)
-    run.show(found.table)
-    run.show_legend(found.legend)
-    run.finish(found.table)
+    run.screen.write_legend(found.legend, _NOTES)
+    run.screen.show(found.table)
+    run.screen.show_legend(found.legend)
+    run.screen.finish(found.table)
 
 
 @report.command()
@@ -59,8 +59,8 @@ def health(run: Run) -> None:
     """
     from copper_cli.jobs.health import report_health
 
-    run.show(report_health(run.context()))
-    run.complete()
+    run.screen.show(report_health(run.context()))
+    run.screen.complete()
 
 
 @report.command()
@@ -79,9 +79,11 @@ def partner(run: Run, handle: str) -> None:
 
     context = run.context(profile=handle)
     run.output().refuse_table([bundle_name(context, handle)])
-    table = report_partner(context, handle, run.folder)
-    run.show(table)
+    table = report_partner(context, handle, run.screen.folder)
+    run.screen.show(table)
     run.say(f"Bundle: {Path(table.facts['bundle'])}")
     if table.facts["missing_emails"]:
-        run.fail(f"{table.facts['missing_emails']} emails are still missing; try again later.")
-    run.complete()
+        run.screen.fail(
+            f"{table.facts['missing_emails']} emails are still missing; try again later."
+        )
+    run.screen.complete()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from copper_cli.cli.ending import advise, count, describe_end
 from copper_cli.cli.options import check_environment, is_typed, outranks, program_values
-from copper_cli.errors import CredentialsError, IncompleteError, LocalError, UsageError
+from copper_cli.cli.screen import Screen
+from copper_cli.errors import CredentialsError, LocalError, UsageError
 
 if TYPE_CHECKING:
     from copper_cli.archive import Archive
@@ -43,10 +41,10 @@ class Run:
         self._env: Mapping[str, str] = os.environ
         self._stack = ExitStack()
         self._handle: str | None = None
-        self._left_out: dict[str, int] = {}
         self._session: CloudSession | None = None
         self._archive: Archive | None = None
         self._context: Context | None = None
+        self.screen = Screen(self._values, self._watch, self._count_unread)
 
     def __enter__(self) -> Run:
         return self
@@ -56,27 +54,6 @@ class Run:
 
     # What was typed
 
-    @property
-    def output_format(self) -> str:
-        """table, csv, json or ndjson."""
-        return str(self._values["output_format"])
-
-    @property
-    def folder(self) -> Path:
-        """Where files go: --output-dir, or `generated`."""
-        from copper_cli.work.context import DEFAULT_FOLDER
-
-        return Path(self._values["output_dir"] or DEFAULT_FOLDER)
-
-    @property
-    def csv_output_file(self) -> Path | None:
-        """The table's file, within --output-dir where that is given."""
-        name = self._values["csv_output_file"]
-        if not name:
-            return None
-        folder = self._values["output_dir"]
-        return Path(folder) / name if folder else Path(name)
-
     def output(
         self, *, overwrite: bool = False, recheck: bool = False, fresh: bool = False
     ) -> Output:
@@ -85,11 +62,11 @@ class Run:
 
         raw_cells = self._values["raw_cells"]
         return Output(
-            self.folder,
+            self.screen.folder,
             overwrite=overwrite,
             asking=Asking(recheck=recheck, fresh=fresh),
             raw_cells=raw_cells,
-            table=self.csv_output_file,
+            table=self.screen.csv_output_file,
         )
 
     def check_table_file(self) -> None:
@@ -98,7 +75,7 @@ class Run:
         UsageError for a folder and for a file that a folder of downloads keeps, LocalError for
         what the disk refuses.
         """
-        path = self.csv_output_file
+        path = self.screen.csv_output_file
         if path is None:
             return
         from copper_cli.files.whole import check_writable
@@ -259,7 +236,7 @@ class Run:
             if counter is not None and is_call:
                 counter.add()
             if isinstance(event, RowsLeftOut):
-                self._left_out[event.what] = event.rows
+                self.screen.left_out[event.what] = event.rows
             else:
                 watcher.note(event)
 
@@ -314,140 +291,24 @@ class Run:
         """Do a download, or with --dry-run say what it would cost."""
         output = self.output(overwrite=overwrite, recheck=recheck, fresh=fresh)
         if dry_run:
-            self.show_estimate(estimate(self.context(), request, output))
+            self.screen.show_estimate(estimate(self.context(), request, output))
             return
         table = download(self.context(), request, output)
         # To find out what day it is may have taken a call before.
         calls = self.context().session.calls_used
         table = replace(table, facts={**table.facts, "calls": calls})
         try:
-            self.show(table)
+            self.screen.show(table)
         except LocalError:  # the files are there all the same
-            self.tell(table)
+            self.screen.tell(table)
             raise
-        self.finish(table)
-
-    # What is shown
-
-    def print_json(self, value: Any) -> None:
-        """A value as JSON on stdout, as it is."""
-        import json
-
-        from copper_cli.render.cells import escape_json
-
-        text = escape_json(json.dumps(value, ensure_ascii=False, indent=2))
-        self._print([f"{text}\n"])
-
-    def write_legend(self, legend: Table, name: str) -> None:
-        """The notes of a table as a file in the folder."""
-        from copper_cli.files.whole import replace_whole
-        from copper_cli.render.tables import render_csv
-
-        replace_whole(self.folder / name, render_csv(legend))
-
-    def show_legend(self, legend: Table) -> None:
-        """The notes of a table under it, on the console."""
-        if self.output_format == "table" and not self._values["quiet"]:
-            click.echo("")
-            for note, text in legend.rows:
-                click.echo(f"  ({note}) {text}")
-
-    def show(self, table: Table, noun: str | None = None) -> None:
-        """The table on stdout as --format says, and in --csv-output-file.
-
-        `noun` asks for the line that scripts count by (`premises`, `meters`).
-        """
-        self._watch().start("", 0, "writing the table")
-        if unread := self._unread_rows():
-            table = replace(table, facts={**table.facts, "unread_rows": unread})
-        if self.csv_output_file is not None:
-            from copper_cli.files.whole import write_whole
-            from copper_cli.render.tables import render_csv
-
-            raw_cells = self._values["raw_cells"]
-            write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
-        self._print(self._render(table, noun))
-
-    def show_more(self, table: Table) -> None:
-        """A further table for people; programs find it in the facts of the first."""
-        if self.output_format == "table" and table.rows:
-            self._print(self._render(table, None))
-
-    def _render(self, table: Table, noun: str | None) -> Iterable[str]:
-        """What `show` prints, in chunks."""
-        from copper_cli.render import tables
-
-        quiet = self._values["quiet"]
-        if self.output_format == "table":
-            text = "" if quiet else f"\n{tables.render_console(table)}\n"
-            if noun is not None:
-                listed = table.facts["listed"]
-                today = f"{datetime.now().astimezone():%Y-%m-%d}"
-                text = f"Building information for {listed} {noun} on {today}...\n{text}"
-            return [text]
-        if quiet:
-            return []
-        if self.output_format == "json":
-            return [f"{tables.render_json(table)}\n"]
-        if self.output_format == "csv":
-            return tables.render_csv(table, raw_cells=self._values["raw_cells"])
-        return tables.render_ndjson(table)
-
-    def _print(self, chunks: Iterable[str]) -> None:
-        """Write to stdout, with a bar only where that is a file: else it may be the terminal's."""
-        watcher = self._watch()
-        for chunk in chunks:
-            if not _is_file(sys.stdout):
-                watcher.give_way()
-            click.echo(chunk, nl=False)
-        watcher.stop()
-
-    def show_estimate(self, table: Table) -> None:
-        """What --dry-run shows, with --quiet too: it is all that was asked for."""
-        self._values["quiet"] = False
-        self.show(table)
-
-    def finish(self, table: Table) -> None:
-        """Say how a job ended; IncompleteError where some of it is missing."""
-        self.tell(table)
-        if failed := table.facts.get("failed"):
-            raise IncompleteError(advise(failed, table.facts.get("noun", "part")))
-        self.complete()
-
-    def end(self, failed: Sequence[Mapping[str, Any]], noun: str) -> None:
-        """Say what failed of something that is no table; IncompleteError where anything did."""
-        for line in describe_end({"failed": failed}, self._left_out):
-            self.say(line)
-        if failed:
-            raise IncompleteError(advise(failed, noun))
-
-    def tell(self, table: Table) -> None:
-        """Say what of a job failed, and what is done."""
-        for line in describe_end(table.facts, self._left_out):
-            self.say(line)
-
-    def complete(self) -> None:
-        """The last line of a table: everything asked for is there.
-
-        IncompleteError where a list held rows that could not be read.
-        """
-        if unread := self._unread_rows():
-            raise IncompleteError(
-                f"{count(unread, 'row')} of the cloud's lists could not be read; "
-                "what stood there is missing."
-            )
-        if self.output_format == "table":
-            click.echo("complete!")
-
-    def fail(self, text: str) -> NoReturn:
-        """End with the exit code that says: some of it is missing."""
-        raise IncompleteError(text)
+        self.screen.finish(table)
 
     def say(self, text: str) -> None:
         """A line for the person at the terminal or in the log."""
         self._watch().say(text)
 
-    def _unread_rows(self) -> int:
+    def _count_unread(self) -> int:
         return 0 if self._session is None else self._session.unread_rows
 
     def _watch(self) -> Any:
@@ -497,13 +358,6 @@ class Run:
         cloud = self._stack.enter_context(Sandbox(SandboxConfig()))
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copper-sandbox-"))
         self._env = {**os.environ, **cloud.environment(), "COPPER_CACHE_DIR": folder}
-
-
-def _is_file(stream: TextIO) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except (OSError, ValueError):  # none of the system's, or closed
-        return False
 
 
 def pass_run(command: F) -> F:

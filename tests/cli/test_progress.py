@@ -846,7 +846,7 @@ def test_a_table_has_the_terminal_to_itself(
         for out, with_bar in ((Out(), False), (FileOut(), True)):
             monkeypatch.setattr(sys, "stdout", out)
             with running.Run(ctx) as run:
-                run.show(table)
+                run.screen.show(table)
             assert tickers() == []
             assert (seen[0], seen[-1]) == (("laid out", True), ("written", with_bar))
             seen.clear()

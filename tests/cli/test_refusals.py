@@ -302,7 +302,7 @@ def test_141_the_reader_has_gone(
         raise BrokenPipeError(32, "Broken pipe")
 
     ends = []
-    monkeypatch.setattr("copper_cli.cli.running.click.echo", gone)
+    monkeypatch.setattr("copper_cli.cli.screen.click.echo", gone)
     monkeypatch.setattr("copper_cli.cli.os.dup2", lambda *fds: ends.append(fds))
     monkeypatch.setattr("copper_cli.cli.sys.stdout.fileno", lambda: 1, raising=False)
     ended = copper("premise")
