@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -235,7 +237,16 @@ def _parts(series: SeriesRows) -> Iterator[Series]:
 def _amounts(part: Series) -> tuple[list[str], list[str]]:
     """The columns energy and power as text."""
     energy = _numbers(part.energy, is_repeated=True)
+    if _is_same(part.energy, part.power):
+        return energy, energy  # of hours both are one number
     return energy, _numbers(part.power, is_repeated=True)
+
+
+def _is_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """True where both hold the same doubles, bit for bit: minus zero is written otherwise."""
+    if a != b or set(map(type, chain(a, b))) != {float}:
+        return False
+    return array("d", a).tobytes() == array("d", b).tobytes()
 
 
 def _numbers(values: Sequence[float | None], *, is_repeated: bool = False) -> list[str]:

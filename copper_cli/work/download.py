@@ -111,6 +111,7 @@ def download_files(
         download = _Download[T](context, folder, interruption)
         with context.archive.glance():
             pending = download.find_pending(jobs, output)
+        context.archive.expect([key for one in pending for key in one.job.view.series()])
         context.progress.start(noun, len(pending))
         with _shown_soon(folder):
             download.run(pending)

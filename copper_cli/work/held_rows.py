@@ -34,6 +34,10 @@ class View:
         self._spans = spans
         self._fixed: str | None = None
 
+    def series(self) -> list[SeriesKey]:
+        """Whose spans these are."""
+        return [key for key, _ in self._spans]
+
     def fix(self) -> None:
         """Have `state` tell of what is held now: for who reads the rows before asking it."""
         self._fixed = self._state()

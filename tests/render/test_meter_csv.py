@@ -221,11 +221,14 @@ FEW = st.sampled_from([0.0, -0.0, 1.5, 2.25, 1e16, 1e-7, 3, 0, None, math.nan, m
 def test_numbers_are_written_as_python_writes_them(columns):
     """Also where they come again and again, minus zero and whole numbers among them."""
     for energy in columns:
-        text = render(series_file(series(energy)), "plain")
-        cells = [line[1] for line in csv.reader(io.StringIO(text, newline=""))][1:]
-        assert cells == [
-            "" if number is None or not math.isfinite(number) else repr(number) for number in energy
-        ]
+        for power in (energy, energy[::-1], [0.0 if e == 0 else e for e in energy]):
+            text = render(series_file(series(energy, power=power)), "plain")
+            cells = [line[1:] for line in csv.reader(io.StringIO(text, newline=""))][1:]
+            told = [
+                ["" if n is None or not math.isfinite(n) else repr(n) for n in c]
+                for c in (energy, power)
+            ]
+            assert cells == list(map(list, zip(*told, strict=True)))
 
 
 def test_readings_are_the_reference_file_with_the_right_units():
