@@ -35,6 +35,8 @@ KEPT_EXPIRED_S = 30 * 86400
 """An expired answer is still good for a conditional request; after so long it is dropped."""
 BUSY_TIMEOUT_S = 5.0
 _KEPT_HEADERS = ("Cache-Control", "Content-Type", "Date", "ETag", "Expires", "Last-Modified")
+_RULING = ("Cache-Control", "ETag", "Expires", "Last-Modified")
+"""Without any of these an answer is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ def lifetime_s(headers: Mapping[str, str], age: str | None, now_s: float) -> flo
 
     None: it must not be kept, or keeping it would be of no use.
     """
+    if not any(name in headers for name in _RULING):
+        return None  # told without requests-cache, whose import takes longer than a small answer
     from requests_cache.policy.directives import CacheDirectives
 
     directives = CacheDirectives.from_headers(dict(headers))
@@ -171,6 +175,8 @@ class AnswerCache:
 
     def find(self, request: requests.PreparedRequest) -> Entry | None:
         """The answer kept for the request, fresh or not; None where there is none."""
+        if self._store is None and not self._path.exists():
+            return None
         cached = self._use(lambda store: store.get(_key(request)))
         if cached is None or not cached.content or cached.expires is None:
             return None

@@ -355,7 +355,7 @@ def test_a_locked_file_is_a_miss(cloud, open_session, monkeypatch):
     monkeypatch.setattr(cache, "BUSY_TIMEOUT_S", 0.01)
     cloud.say(PATH, default=kept([1], "max-age=60"))
     session = open_session()
-    session.is_cached(PATH)
+    session._cache._open()
     other = sqlite3.connect(cache_path(session.settings), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert session.get_json(PATH) == [1]
@@ -408,7 +408,7 @@ def test_pruning_is_looked_at_once_a_day(cloud, open_session, clock):
 
     def pruned_s() -> int:
         session = open_session()
-        session.is_cached(PATH)
+        session._cache._open()
         session.close()
         db = sqlite3.connect(cache_path(session.settings))
         (found,) = db.execute("PRAGMA user_version").fetchone()
@@ -479,7 +479,7 @@ def test_a_write_that_fails_is_taken_back(cloud, open_session, clock):
     assert not session.is_cached(PATH)
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    store = session._cache._store
+    store = session._cache._open()
 
     def fail(key, value):
         with store.connection(commit=True):
@@ -497,7 +497,7 @@ def test_a_store_closed_in_the_middle_of_a_write(cloud, open_session):
     """A sibling closes it between opening and writing: opened again."""
     cloud.say(PATH, default=kept([1], "max-age=60"))
     session = open_session()
-    session.is_cached(PATH)
+    session._cache._open()
     store = session._cache._store
     store.connection().__enter__()
     store.close()
