@@ -3,7 +3,8 @@
 The one rule on whether an answer may still change: everybody asks it here. Utilities fill days
 after weeks, so a bucket without an amount is
 
-- `to come` until it is two days old: each run asks for it again;
+- `to come` until it is two days old: each run asks for it again. So is one that is not over, even
+  if it has an amount already: that of a part;
 - `late` until it is thirty: asked for again when it has become 1, 2, 4, 8, 16 or 30 days old
   since it was asked for last;
 - `missing` from then on: the cloud is believed not to have it, unless one asks explicitly.
@@ -15,6 +16,7 @@ elsewhere). To check: ask again for what is missing, and see how much has come.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +27,9 @@ TO_COME_S = 2 * DAY_S
 FINAL_S = 30 * DAY_S
 """Older than this and without an amount: missing. An answer without gaps younger than this may
 be kept for good."""
+RUNNING_S = 3600
+"""A longer bucket that is not over yet, as today among days, is asked for again after so long: its
+amount grows."""
 ASK_AGES_S = tuple(days * DAY_S for days in (1, 2, 4, 8, 16, 30))
 """Ages at which what is late is asked for again."""
 
@@ -132,9 +137,17 @@ def _is_due(gap: Gap, asked_s: float | None, now_s: float) -> bool:
         gap = Gap(gap.until_s - 1, gap.until_s, 1)
     if asked_s is None:
         return _ends_between(gap, now_s - FINAL_S, now_s)
+    if _is_running(gap, now_s) and now_s - asked_s >= RUNNING_S:
+        return True
     if _ends_between(gap, now_s - TO_COME_S, now_s):
         return True
     return any(_ends_between(gap, asked_s - age_s, now_s - age_s) for age_s in ASK_AGES_S)
+
+
+def _is_running(gap: Gap, now_s: float) -> bool:
+    """True where one of the buckets has begun, is not over, and is longer than an hour."""
+    length_s = (gap.until_s - gap.after_s) / gap.count
+    return length_s > RUNNING_S and gap.after_s < now_s < gap.until_s
 
 
 def _ends_between(gap: Gap, after_s: float, until_s: float) -> bool:
@@ -225,3 +238,11 @@ def may_still_change(
     finder = GapFinder(Grid(span, granularity), span[0])
     finder.feed(times_s, energy)
     return may_change(finder.end(span[1]), now_s)
+
+
+def over_by(
+    now_s: float, times_s: Sequence[int], energy: Sequence[float | None]
+) -> Sequence[float | None]:
+    """The amounts of buckets that are over at an instant; None for the others."""
+    over = bisect_right(times_s, now_s)
+    return energy if over == len(times_s) else [*energy[:over], *[None] * (len(times_s) - over)]

@@ -6,10 +6,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from math import fsum
+from math import fsum, inf
 
 from copper_cli.buckets import BUCKET_S, MEAN_MONTH_S
-from copper_cli.filling import FINAL_S, Gap, GapFinder
+from copper_cli.filling import FINAL_S, Gap, GapFinder, over_by
 from copper_cli.plan import Cut, SeriesPlan
 from copper_cli.records import Series, Window
 
@@ -214,10 +214,12 @@ def survey_series(
     plan: SeriesPlan,
     created_utc_s: float | None = None,
     sum_cloud: float | None = None,
+    now_s: float = inf,
 ) -> Survey:
     """What of a plan's buckets is there; none are looked for from before a meter was created.
 
-    The pieces ascend; `sum_cloud` is the cloud's own sum over the plan.
+    The pieces ascend; `sum_cloud` is the cloud's own sum over the plan. A bucket that ends after
+    `now_s` is not over: its amount is that of a part, so that it is still to come.
     """
     found = Survey(sum_cloud=sum_cloud)
     grid, start_s = plan.buckets(), plan.start_s
@@ -227,7 +229,7 @@ def survey_series(
     finder = GapFinder(grid, start_s)
     net, gross = [], []
     for piece in pieces:
-        finder.feed(piece.times_s, piece.energy)
+        finder.feed(piece.times_s, over_by(now_s, piece.times_s, piece.energy))
         first = bisect_right(piece.times_s, plan.start_s)
         amounts = [e for e in islice(piece.energy, first, None) if e is not None]
         found.amounts += len(amounts)

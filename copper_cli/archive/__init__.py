@@ -52,7 +52,7 @@ from copper_cli.archive.rows import (
 from copper_cli.archive.schema import FILE_NAME, Database, damaged
 from copper_cli.buckets import DAY_S, Grid, bucket_s
 from copper_cli.errors import LocalError
-from copper_cli.filling import FINAL_S
+from copper_cli.filling import FINAL_S, over_by
 from copper_cli.records import Series
 
 __all__ = [
@@ -130,7 +130,9 @@ class Archive:
         block, at_s = block_of_series(series), int(asked_s)
         edge, block = block.between(start_s, start_s), block.between(start_s + 1, end_s)
         ruler = ranges.ruler_of(key, buckets)
-        covered = ranges.survey(block.times, block.columns[0], buckets, span, at_s, since_s)
+        # A bucket that is not over has the amount of a part: what it will be is not known yet.
+        amounts = over_by(at_s, block.times, block.columns[0])
+        covered = ranges.survey(block.times, amounts, buckets, span, at_s, since_s)
         answer = landing.Answer(
             span,
             at_s,
@@ -331,7 +333,11 @@ class Archive:
             first = next(found, None)
             if edge is not None and (first is None or first.times[0] != start_s):
                 yield edge
-            if first is not None:
+            elif edge is not None and first is not None and first.columns[0][0] is None:
+                # The bucket was asked for too early; who asked from its end on has its amount.
+                yield edge
+                first = first.cut(1, len(first.times))
+            if first is not None and first.times:
                 yield first
             yield from found
 
@@ -591,7 +597,21 @@ class Archive:
         width = INSTANTS_WIDTH if key.is_instants else INTERVAL_WIDTH
         blocks = list(read(self._source(key), *bounds))
         held = join(blocks) if blocks else Block((), ((),) * width)
-        return landing.put_over(held, answer, key.is_instants)
+        outcome = landing.put_over(held, answer, key.is_instants)
+        if outcome.changes and not key.is_instants:
+            self._leave_out_parts(key, answer.span, outcome)
+        return outcome
+
+    def _leave_out_parts(self, key: SeriesKey, span: Span, outcome: landing.Outcome) -> None:
+        """That a bucket which was not over has grown is no change of what the cloud said."""
+        known = [one for one in self.coverage(key, span) if one.state == "known"]
+        outcome.changes = [
+            change
+            for change in outcome.changes
+            if any(one.start_s < change[0] <= one.end_s for one in known)
+        ]
+        withdrawn = sum(new is None for *_, new in outcome.changes)
+        outcome.landed = Landed(len(outcome.changes) - withdrawn, withdrawn)
 
     def _is_held(
         self, db: sqlite3.Connection, key: SeriesKey, number: int, answer: landing.Answer

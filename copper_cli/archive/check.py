@@ -28,6 +28,7 @@ from copper_cli.archive.months import (
     find_start,
     fixed_step,
     month_bounds,
+    phase_at,
 )
 from copper_cli.archive.parquet import connect, count_rows, duck_errors, find_fault
 from copper_cli.archive.partitions import (
@@ -564,7 +565,7 @@ def _find_lacking(
         return
     at_s = known.start_s
     if since_s > at_s:
-        at_s = since_s - (since_s - int(key.grid or 0)) % step
+        at_s = since_s - (since_s - phase_at(key.grid, step, since_s)) % step
         first = bisect_right(times, at_s)
     if at_s >= known.end_s or last - first >= ranges.ruler_of(key).count((at_s, known.end_s)):
         return

@@ -41,6 +41,8 @@ VERSION = 1
 ALONE_S = 30.0
 """So long a run waits for one that keeps the archive for itself."""
 TEMPORARY_PREFIX = "copper-archive-"
+_LEFT_AFTER_S = 600.0
+"""A temporary archive that nobody uses is taken for left behind after so long."""
 
 _MARKER_BYTES = 1 << 16
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -180,6 +182,7 @@ def open_temporary(owner: Owner) -> Iterator[Archive]:
     import tempfile
 
     with local_errors(Path(tempfile.gettempdir())):
+        _sweep_temporary(Path(tempfile.gettempdir()))
         path = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
     try:
         marker, _ = _find_or_make(path, owner)
@@ -187,6 +190,23 @@ def open_temporary(owner: Owner) -> Iterator[Archive]:
             yield archive
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep_temporary(folder: Path) -> None:
+    """Remove what killed runs left: it holds addresses. Others' stay, and those in use."""
+    import shutil
+
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError, LocalError):
+            stat = path.lstat()
+            is_own = not hasattr(os, "getuid") or stat.st_uid == os.getuid()
+            if not (is_own and path.is_dir()) or path.is_symlink():
+                continue
+            if time.time() - stat.st_mtime < _LEFT_AFTER_S:
+                continue  # it may be just beginning
+            with hold_alone(path) as is_alone:
+                if is_alone:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +250,13 @@ def _opened(path: Path, marker: Marker, *, is_temporary: bool) -> Iterator[Archi
 def _connected(path: Path, marker: Marker, *, is_temporary: bool = False) -> Iterator[Archive]:
     from copper_cli.archive import Archive
     from copper_cli.archive.lists import tell_forgotten
+    from copper_cli.archive.months import find_files
+    from copper_cli.archive.schema import damaged
 
     with local_errors(path):
+        if not (path / LANDING).exists() and any(True for _ in find_files(path)):
+            # A new one would know of nothing that is published, nor of what was forgotten.
+            raise LocalError(damaged(path, f"its {LANDING} is gone"))
         make_private(path / LANDING)
     is_local = find_network_type(path) is None
     archive = Archive(path, archive_id=marker.id, temporary=is_temporary, wal=is_local)

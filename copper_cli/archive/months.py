@@ -185,11 +185,23 @@ def _midnight(day: date, zone: ZoneInfo) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp())
 
 
+def phase_at(grid: str, step_s: int, at_s: int) -> int:
+    """Where buckets of a length end after a whole one since 1970 UTC, around an instant.
+
+    Hours of a zone that moves its clocks by part of one follow its local time.
+    """
+    if not grid or grid.isdecimal():
+        return int(grid or 0)
+    found = _find_zone(grid)
+    offset = datetime.fromtimestamp(at_s, found[0]).utcoffset() if found else None
+    return -int(offset.total_seconds()) % step_s if offset else 0
+
+
 def find_boundary(granularity: str, grid: str, at_s: int) -> int:
     """The first boundary of buckets that is not before an instant."""
     step = fixed_step(granularity)
     if step is not None:
-        return at_s + (int(grid or 0) - at_s) % step
+        return at_s + (phase_at(grid, step, at_s) - at_s) % step
     if _find_zone(grid) is None:
         return at_s
     start_s = find_start(granularity, grid, at_s)

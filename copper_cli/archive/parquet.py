@@ -91,7 +91,8 @@ def duck_errors(path: Path, verb: str = "written") -> Iterator[None]:
         said = str(error).strip().partition("\n")[0]
         is_full = re.search("no space left|disk is full|max_temp_directory_size", str(error), re.I)
         reason = "the disk is full" if is_full else clean(said)
-        raise LocalError(f"{clean(str(path))} cannot be {verb}: {reason}.") from error
+        advice = "" if is_full else " `copper archive check` says what can be mended."
+        raise LocalError(f"{clean(str(path))} cannot be {verb}: {reason}.{advice}") from error
     except RuntimeError as error:
         if "interrupted" not in str(error):
             raise

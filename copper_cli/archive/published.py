@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from copper_cli.archive.keys import US, Instants, Number, SeriesKey
@@ -29,6 +31,7 @@ from copper_cli.archive.parquet import (
     time_column,
 )
 from copper_cli.archive.rows import PIECE_ROWS
+from copper_cli.archive.schema import damaged
 from copper_cli.buckets import DAY_S, bucket_s
 from copper_cli.errors import LocalError
 from copper_cli.files.reasons import local_errors
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 1_000_000
 """Rows that are read ahead for series that are asked for one after the other."""
 _READ_TRIES = 20
+_CHECKED_S = 1.0
+"""So long what lies in the folder is believed to be as it was seen."""
 _Signature = tuple[tuple[str, int, int, int], ...]
 """Which files there are, and what tells one from another that takes its name."""
 
@@ -66,6 +71,7 @@ class Published:
     """The published rows of an archive. Threads may share it."""
 
     def __init__(self, archive: Archive) -> None:
+        self._archive = archive
         self._path = archive.path
         self._lock = threading.RLock()
         self._duck: duckdb.DuckDBPyConnection | None = None
@@ -73,6 +79,7 @@ class Published:
         self._places: Mapping[SeriesKey, int] = {}
         self._ahead: _Ahead | None = None
         self._rows_each = 0.0
+        self._checked_s: dict[tuple[str, str], float] = {}
 
     def expect(self, keys: Sequence[SeriesKey]) -> None:
         """The rows of these will be asked for, in this order.
@@ -133,7 +140,12 @@ class Published:
         return [names[at : at + at_once] for at in range(0, len(names), at_once)]
 
     def _months(self, key: SeriesKey, first: int, last: int) -> list[str]:
-        """The published months that may hold rows between two times."""
+        """The published months that may hold rows between two times.
+
+        Raises LocalError where one of them is gone, or is not the one that was published: rows
+        that are lost must not be taken for none.
+        """
+        self._check_whole(key.kind, key.granularity)
         names = sorted(list_months(self._path, key.kind, key.granularity))
         if not names:
             return []
@@ -142,6 +154,40 @@ class Published:
         high = min(last // unit, month_span(names[-1])[1])
         begin, end = month_of(low), month_of(high)
         return [name for name in names if begin <= name <= end] if low <= high else []
+
+    def _check_whole(self, kind: str, granularity: str) -> None:
+        """LocalError where a month that was published is gone, or another lies in its place."""
+        now_s = time.monotonic()
+        if now_s - self._checked_s.get((kind, granularity), -_CHECKED_S) < _CHECKED_S:
+            return
+        for left in reversed(range(_READ_TRIES)):
+            wrong = self._find_wrong(kind, granularity)
+            if wrong is None:
+                self._checked_s[kind, granularity] = now_s
+                return
+            if left:
+                time.sleep(0.05)  # it may just be taking its name
+        raise LocalError(damaged(self._path, f"{wrong} is not the file that was published"))
+
+    def _find_wrong(self, kind: str, granularity: str) -> Path | None:
+        """A month whose file has not the size that was noted."""
+        with self._archive.reading() as db:
+            noted = db.execute(
+                "SELECT month, bytes FROM months WHERE kind = ? AND granularity = ?",
+                (kind, granularity),
+            ).fetchall()
+            from copper_cli.archive.partitions import noted_digests
+
+            months = [(Month(kind, granularity, name), size) for name, size in noted]
+            sure = [one for one in months if noted_digests(db, one[0])[1] is None]
+        for month, size in sure:
+            path = month.file(self._path)
+            try:
+                if path.stat().st_size != size:
+                    return path
+            except FileNotFoundError:
+                return path
+        return None
 
     # Many series at a time
 

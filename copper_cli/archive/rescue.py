@@ -32,7 +32,7 @@ from copper_cli.archive.home import (
 )
 from copper_cli.archive.keys import Covered, SeriesKey
 from copper_cli.archive.months import TEMPORARY, Month, find_files
-from copper_cli.archive.schema import FORMAT, Database
+from copper_cli.archive.schema import FORMAT, Database, table_names
 from copper_cli.errors import LocalError
 from copper_cli.files.reasons import local_errors
 from copper_cli.files.whole import sync_folder
@@ -78,11 +78,13 @@ def rescue(path: Path, owner: Owner | None, *, repair: bool) -> list[Fault]:
     with local_errors(path, "read"):
         has_landing = (path / LANDING).exists()
         has_months = any(True for _ in find_files(path))
-        if not (has_landing or has_months):
-            return []  # there is none, or a new one: whoever opens it says so
+        if not (has_landing or has_months or (path / MARKER).exists()):
+            return []  # there is none: whoever opens it says so
         faults = [*_rescue_marker(path, owner, repair=repair)]
         if any(fault.mended is None for fault in faults):
             return faults
+        if not (has_landing or has_months):
+            return faults  # a new one
         said = _ask_sqlite(path / LANDING) if has_landing else "It is gone."
         if said is not None:
             mended = _rescue_landing(path, is_there=has_landing) if repair else None
@@ -143,6 +145,9 @@ def _ask_sqlite(path: Path) -> str | None:
             if db.execute("PRAGMA user_version").fetchone()[0] > FORMAT:
                 return None  # left as it is
             said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            if said == "ok" and (gone := sorted(table_names() - there)):
+                return f"It has no table {gone[0]}."
     except sqlite3.OperationalError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -6,6 +6,7 @@ Everything that SQLite may say comes out as one line for a person.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sqlite3
 import threading
@@ -86,6 +87,11 @@ CREATE TABLE stamps (
     ctime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+
+
+def table_names() -> set[str]:
+    """What a whole landing has."""
+    return set(re.findall(r"CREATE TABLE (\w+)", _TABLES))
 
 
 def _make_tables(db: sqlite3.Connection) -> None:

@@ -91,8 +91,11 @@ def compact(run: Run) -> None:
     """
     from copper_cli.jobs.archive import compact_archive
 
-    for line in compact_archive(*run.archive_place()):
+    lines, is_all = compact_archive(*run.archive_place())
+    for line in lines:
         run.say(line)
+    if not is_all:
+        run.screen.fail("Not all could be published; `copper archive check` says why.")
     run.screen.complete()
 
 

@@ -128,8 +128,8 @@ def check_archive(path: Path, owner: Owner | None, *, repair: bool) -> Table:
     return Table("Archive check", _FINDINGS, rows, {"wrong": wrong})
 
 
-def compact_archive(path: Path, owner: Owner | None) -> list[str]:
-    """Publish all that waits and give room back; what was done, a line each."""
+def compact_archive(path: Path, owner: Owner | None) -> tuple[list[str], bool]:
+    """Publish all that waits and give room back; a line each, and whether all was published."""
     from copper_cli.archive.partitions import compact
     from copper_cli.errors import LocalError
 
@@ -143,12 +143,12 @@ def compact_archive(path: Path, owner: Owner | None) -> list[str]:
                 "ended."
             )
         after = read_info(opened.archive, opened.marker)
-    return [
+    lines = [
         *done.problems,
-        f"{_count(before.waiting - after.waiting, 'row')} published in "
-        f"{_count(len(done.months), 'month')}; "
-        f"{before.size_bytes:,} bytes before, {after.size_bytes:,} now.",
+        f"{_count(len(done.months), 'month')} written anew, {_count(after.waiting, 'row')} still "
+        f"to be published; {before.size_bytes:,} bytes before, {after.size_bytes:,} now.",
     ]
+    return lines, not done.problems
 
 
 def forget_home(

@@ -14,7 +14,7 @@ from copper_cli.files.bundle import FolderBundle
 from copper_cli.files.names import check_name
 from copper_cli.files.whole import renew_whole
 from copper_cli.filling import Unfilled
-from copper_cli.folders.entries import Question, read_names
+from copper_cli.folders.entries import Question, read_manifest
 from copper_cli.folders.manifest import MANIFEST_NAME
 from copper_cli.jobs.interval import plan_downloads
 from copper_cli.layouts import Layout
@@ -142,7 +142,7 @@ def dump_days(context: Context, request: DumpRequest, output: Output) -> Table:
     facts = summarise(context, outcomes, before, noun="file", folder=folder) | {"bundle": None}
     if not facts["failed"]:
         path = output.folder / _bundle_name(context, request)
-        bundle = FolderBundle(path, folder, _members(folder))
+        bundle = FolderBundle(path, folder, _members(context, folder))
         if not bundle.is_current():
             context.progress.start("files", len(bundle), "zipping")
             bundle.write(context.progress.advance)
@@ -154,9 +154,14 @@ def _bundle_name(context: Context, request: DumpRequest) -> str:
     return f"{request.name}.{context.today():%Y%m%d}.zip"
 
 
-def _members(folder: Path) -> list[str]:
-    """The files of every day of the folder, also of days that earlier runs dumped."""
-    names = set(read_names(folder / MANIFEST_NAME))
+def _members(context: Context, folder: Path) -> list[str]:
+    """The files of every day of the folder, also of days that earlier runs dumped.
+
+    Those of a home that was forgotten since are left where they lie, and go nowhere else.
+    """
+    is_forgotten = context.archive.is_forgotten
+    entries, _ = read_manifest(folder / MANIFEST_NAME)
+    names = {name for name, entry in entries.items() if not is_forgotten(entry.subject)}
     days = {name.partition("/")[0] for name in names}
     return sorted(names | {f"{day}/{SUMMARY}" for day in days})
 
@@ -227,9 +232,9 @@ def _day_file(
         name=f"{one.day}/{file_name}",
         question=one.question,
         render=lambda got: render_series(
-            series_file(cut_day(got, day), asked), asked.layout, raw_cells=raw_cells
+            series_file(cut_day(got, day, context.now()), asked), asked.layout, raw_cells=raw_cells
         ),
-        judge=lambda got: judge_series(context, cut_day(got, day)),
+        judge=lambda got: judge_series(context, cut_day(got, day, context.now())),
         timezone=planned.zone.key,
     )
     return _DayFile(one.day, meter, part)

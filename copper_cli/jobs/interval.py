@@ -12,7 +12,7 @@ from copper_cli.records import Meter
 from copper_cli.render.meter_csv import render_series
 from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
-from copper_cli.work.context import Context, Output
+from copper_cli.work.context import Asking, Context, Output
 from copper_cli.work.derived_job import derived_job
 from copper_cli.work.download import FileJob, Part, download_files, failed_job
 from copper_cli.work.estimate import estimate_files, estimate_table
@@ -116,7 +116,8 @@ def _job(
         judge=partial(judge_series, context),
         timezone=planned.zone.key,
     )
-    derived = derived_job(context, request, planned, [part]) if request.derive else None
+    is_held = request.derive and output.asking == Asking()  # else the cloud is to be asked
+    derived = derived_job(context, request, planned, [part]) if is_held else None
     return derived or meter_job(context, request, planned, output, [part])
 
 

@@ -47,6 +47,6 @@ def derived_job(
         windows=plan.windows,
         view=View(context.archive, [(key, (plan.start_s, plan.end_s)) for key in sources.values()]),
         fetch=fetch,
-        cost=lambda: Cost(0),
+        cost=lambda: Cost(len(plan.windows), held=len(plan.windows)),
         parts=parts,
     )

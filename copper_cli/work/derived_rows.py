@@ -53,10 +53,19 @@ def derive_rows(archive: Archive, source: SeriesKey, plan: SeriesPlan) -> Series
                 parts[bisect_left(ends, time_s)].append(energy)
             if time_s in wanted:
                 registers[time_s] = value, actual
-    energies = [round(fsum(part), SUM_PLACES) for part in parts]
     starts = [plan.start_s, *ends[:-1]]
+    step_s = BUCKET_S[source.granularity]
+    energies = [
+        # Rows that are not there, whatever is told of them, are no use of nothing.
+        round(fsum(part), SUM_PLACES) if len(part) == (end - start) // step_s else None
+        for part, start, end in zip(parts, starts, ends, strict=True)
+    ]
     hours = [(end - start) / 3600 for start, end in zip(starts, ends, strict=True)]
-    power = [round(e / h, _POWER_PLACES) for e, h in zip(energies, hours, strict=True)]
+    power = [
+        None if energy is None else round(energy / hour, _POWER_PLACES)
+        for energy, hour in zip(energies, hours, strict=True)
+    ]
+    known = [energy for energy in energies if energy is not None]
     nothing = (None, None)
     return Series(
         ends,
@@ -64,7 +73,7 @@ def derive_rows(archive: Archive, source: SeriesKey, plan: SeriesPlan) -> Series
         power,
         [registers.get(end, nothing)[0] for end in ends],
         [registers.get(end, nothing)[1] for end in ends],
-        round(fsum(energies), SUM_PLACES),
+        round(fsum(known), SUM_PLACES) if len(known) == len(energies) else None,
     )
 
 

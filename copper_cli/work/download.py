@@ -136,14 +136,17 @@ def publish_rows(context: Context) -> None:
 @contextmanager
 def _shown_soon(folder: Folder) -> Iterator[None]:
     """Files take their names a second after they are made, also while the quota is waited for."""
-    ended = threading.Event()
+    ended, failures = threading.Event(), list[LocalError]()
 
     def show() -> None:
         pause_s = _SHOW_S
         while not ended.wait(pause_s):
             begun_s = time.monotonic()
-            with suppress(LocalError):  # whoever writes or closes the folder meets it too
+            try:
                 folder.flush()
+            except LocalError as error:  # what was staged is gone: the run must not go on as if not
+                failures.append(error)
+                return
             pause_s = max(_SHOW_S, _SHOW_COST * (time.monotonic() - begun_s))
 
     thread = threading.Thread(target=show, name="copper-folder", daemon=True)
@@ -153,6 +156,8 @@ def _shown_soon(folder: Folder) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+    if failures:
+        raise failures[0]
 
 
 def open_folder(context: Context, output: Output) -> Folder:
@@ -366,6 +371,8 @@ def _is_current(
     is_open = entry.is_due(now_s) or (asking.recheck and not entry.whole)
     if entry.archive is not None and view.is_at(entry.archive):
         return not (is_open and view.lacks(asking, now_s))
+    if entry.archive is not None and view.is_of(entry.archive):
+        return False  # what is held is another thing now, or is to be asked for again
     # Written from another archive, or by a version without one: what it says of itself counts,
     # unless this archive has it all.
     return not is_open and view.lacks(asking, now_s)

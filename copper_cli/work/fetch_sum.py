@@ -13,7 +13,7 @@ from copper_cli.plan import SeriesPlan
 from copper_cli.records import Meter, SeriesKind, SumSource
 from copper_cli.series import SUM_PLACES, sum_rows
 from copper_cli.work.context import Asking, Context
-from copper_cli.work.fetch_rows import count_calls, fetch_rows, hold_rows
+from copper_cli.work.fetch_rows import count_calls, fetch_rows, find_lacks, hold_rows
 from copper_cli.work.outcome import Cost
 
 KIND: SeriesKind = "usage"
@@ -65,10 +65,14 @@ def find_held_sum(context: Context, meter: Meter, plan: SeriesPlan) -> Used | No
     found = archive.find_sum(meter.id, KIND, span, now_s=context.now())
     if found is not None and found[1] is not None:
         return Used(found[1], "cloud")
+    if not find_lacks(context, meter.id, KIND, plan):
+        total, source = hold_rows(context, meter.id, KIND, plan).sum(*span)
+        if total is not None and source is not None:
+            return Used(total, source)
     for granularity in _FINER:
         step_s = BUCKET_S[granularity]
         for key in archive.keys_of(meter.id, KIND, granularity):
-            if not key.grid.isdigit() or any((at - int(key.grid)) % step_s for at in span):
+            if not key.grid.isdecimal() or any((at - int(key.grid)) % step_s for at in span):
                 continue
             if archive.is_whole(key, span):
                 amounts = [
@@ -82,9 +86,9 @@ def find_held_sum(context: Context, meter: Meter, plan: SeriesPlan) -> Used | No
 
 
 def tell_added_up(context: Context, found: Iterable[Used]) -> None:
-    """Say how many sums are not the cloud's own for just their span."""
+    """Say how many sums are not the cloud's own."""
     sources = [one.source for one in found if one.total is not None]
-    added = sum(source != "cloud" for source in sources)
+    added = sources.count("rows")
     if added:
         context.progress.say(
             f"{added} of {len(sources)} sums are added up from rows that are held."
@@ -93,7 +97,7 @@ def tell_added_up(context: Context, found: Iterable[Used]) -> None:
 
 def count_sum_calls(context: Context, meter: Meter, plan: SeriesPlan) -> Cost:
     """What fetch_sum would cost; no call is made."""
-    cost = count_calls(context, meter.id, KIND, plan)
+    cost = count_calls(context, meter.id, KIND, plan, Asking(fresh=True))
     if find_held_sum(context, meter, plan) is not None:
         return Cost(cost.calls, held=cost.calls)
     return cost

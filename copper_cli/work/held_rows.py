@@ -57,6 +57,10 @@ class View:
             for one, (key, span) in zip(found, self._spans, strict=True)
         )
 
+    def is_of(self, state: str) -> bool:
+        """True where a state is one of this archive."""
+        return bool(self._spans) and state.startswith(f"{self._archive.id}:")
+
     def lacks(self, asking: Asking, now_s: float) -> bool:
         """True where the cloud is to be asked for some of it, or nobody knows of what."""
         return not self._spans or any(

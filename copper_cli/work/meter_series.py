@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from math import inf
 from zoneinfo import ZoneInfo
 
 from copper_cli.errors import CloudError
@@ -144,7 +145,7 @@ def read_meter(
     found, sums = [], []
     for one in held:
         total, source = one.sum(planned.plan.start_s, planned.plan.end_s)
-        survey = _survey(planned, one, total)
+        survey = _survey(planned, one, total, context.now())
         if source is None and survey.amounts:
             total, source = round(survey.sum_rows, SUM_PLACES), "rows"
         found.append(survey)
@@ -188,15 +189,20 @@ def _first_amount(held: HeldRows) -> Sequence[float | None]:
     return next((piece.energy[:1] for piece in held.pieces()), ())
 
 
-def _survey(planned: Planned, held: HeldRows, sum_cloud: float | None) -> Survey:
+def _survey(
+    planned: Planned, held: HeldRows, sum_cloud: float | None, now_s: float = inf
+) -> Survey:
     """What of a meter's buckets is there."""
-    return _survey_rows(planned, held.pieces(), sum_cloud)
+    return _survey_rows(planned, held.pieces(), sum_cloud, now_s)
 
 
 def _survey_rows(
-    planned: Planned, pieces: Iterable[Series], sum_cloud: float | None = None
+    planned: Planned,
+    pieces: Iterable[Series],
+    sum_cloud: float | None = None,
+    now_s: float = inf,
 ) -> Survey:
-    return survey_series(pieces, planned.plan, planned.created_s(), sum_cloud)
+    return survey_series(pieces, planned.plan, planned.created_s(), sum_cloud, now_s)
 
 
 def count_meter_calls(
@@ -215,7 +221,7 @@ def count_meter_calls(
     return sum(costs, Cost(0))
 
 
-def cut_day(got: MeterSeries, day: Planned) -> MeterSeries:
+def cut_day(got: MeterSeries, day: Planned, now_s: float) -> MeterSeries:
     """The rows of one day, both midnights, with what was used after the first.
 
     The cloud's own sum where the day was asked by itself; else that of the rows, if all are there.
@@ -230,7 +236,7 @@ def cut_day(got: MeterSeries, day: Planned) -> MeterSeries:
     if source is None:
         total = sum_rows(rows, day.plan.start_s)
         source = None if total is None else "rows"
-    found = _survey_rows(day, [rows])
+    found = _survey_rows(day, [rows], now_s=now_s)
     return MeterSeries(
         day, SeriesRows(lambda: [rows], total), None, [found], source, None, got.fetched
     )

@@ -285,7 +285,7 @@ def test_compact_publishes_what_waits(cloud: Sandbox, copper: Copper, archive: P
     assert copper(*USAGE).code == 0
     ended = copper("archive", "compact")
     assert ended.code == 0
-    assert "published in 1 month;" in ended.err
+    assert "1 month written anew, 0 rows still to be published;" in ended.err
     (row,) = copper("archive", "info", "--format", "json").json["rows"]
     assert row["not_published"] == 0
     assert row["last_publish"] is not None
@@ -487,3 +487,156 @@ def test_newer_and_damaged_ones_are_told(fixed: FixedCloud, copper: Copper, arch
     assert (ended.code, fixed.asked) == (7, [])
     assert "copper archive check" in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+# What may have been lost
+
+
+def test_a_landing_that_is_gone_is_never_taken_for_an_empty_one(
+    cloud: Sandbox, copper: Copper, archive: Path
+) -> None:
+    """Months that nobody would know of, and homes that would come back: exit 7 and what mends it;
+    then no call but the lists."""
+    assert copper(*USAGE, "--output-dir", "a").code == 0
+    assert copper("archive", "compact").code == 0
+    for path in archive.glob("landing.sqlite*"):
+        path.unlink()
+    for line in (USAGE, ("archive", "info"), ("premise",)):
+        ended = copper(*line)
+        assert (ended.code, ended.out) == (7, "")
+        assert "landing.sqlite is gone" in ended.err
+        assert "copper archive check" in ended.err
+    assert copper("archive", "check", "--repair").code == 0
+    count = calls(cloud)
+    next(count)
+    assert copper(*USAGE, "--output-dir", "b", "--no-cache").code == 0
+    assert next(count) == 2
+
+
+def test_a_marker_that_is_damaged_before_anything_is_held_is_mended(
+    cloud: Sandbox, copper: Copper, archive: Path
+) -> None:
+    """No talk in a circle."""
+    archive.mkdir(exist_ok=True)
+    (archive / "archive.json").write_text("{")
+    (archive / "landing.sqlite").unlink(missing_ok=True)
+    assert copper("archive", "check").code != 0
+    ended = copper("archive", "check", "--repair")
+    assert ended.code == 0, ended.err
+    assert copper(*USAGE).code == 0
+
+
+@pytest.mark.parametrize("how", ["gone", "older", "cut", "noughts"])
+def test_a_month_that_is_lost_names_what_mends_it(
+    cloud: Sandbox, copper: Copper, archive: Path, how: str
+) -> None:
+    """Exit 7 and one line, whoever reads it: rows that are lost are never taken for none. Once
+    mended, what was lost is asked for again, also into the folder that was begun."""
+    assert copper("meter", "usage", "2022-03-01", "2022-03-04", "--output-dir", "a").code == 0
+    assert copper("archive", "compact").code == 0
+    (month,) = archive.rglob("*.parquet")
+    older = month.read_bytes()
+    assert copper(*USAGE, "--output-dir", "a").code == 0
+    assert copper("archive", "compact").code == 0
+    whole = month.read_bytes()
+    if how == "gone":
+        month.unlink()
+    else:
+        month.write_bytes({"older": older, "cut": whole[:-50], "noughts": bytes(len(whole))}[how])
+    days = ("meter", "usage", "2022-03-02", "2022-03-04", "--granularity", "day", "--derive")
+    for line in ((*USAGE, "--output-dir", "b"), (*days, "--output-dir", "d")):
+        ended = copper(*line)
+        assert ended.code == 7, ended.err
+        assert "copper archive check" in ended.err.splitlines()[-1]
+    assert copper("archive", "check", "--repair").code == 0
+    count = calls(cloud)
+    next(count)
+    assert copper(*USAGE, "--output-dir", "b", "--no-cache").code == 0
+    assert next(count) == 2 + len(list(cloud.fleet.meters()))
+    assert copper("archive", "check").code == 0
+
+
+def test_a_landing_that_has_lost_a_table_is_mended(
+    cloud: Sandbox, copper: Copper, archive: Path
+) -> None:
+    """As one that is gone."""
+    import sqlite3
+    from contextlib import closing
+
+    assert copper(*USAGE, "--output-dir", "a").code == 0
+    assert copper("archive", "compact").code == 0
+    with closing(sqlite3.connect(archive / "landing.sqlite")) as db:
+        db.execute("DROP TABLE months")
+        db.commit()
+    assert copper(*USAGE, "--output-dir", "b").code == 7
+    ended = copper("archive", "check", "--repair")
+    assert ended.code == 0, ended.err
+    assert copper(*USAGE, "--output-dir", "b").code == 0
+
+
+def test_what_could_not_be_compacted_is_not_complete(
+    cloud: Sandbox, copper: Copper, archive: Path
+) -> None:
+    """An unsound month: it is named, and the exit code tells."""
+    assert copper(*USAGE, "--output-dir", "a").code == 0
+    assert copper("archive", "compact").code == 0
+    for month in archive.rglob("*.parquet"):
+        month.write_bytes(month.read_bytes()[:-100] + bytes(100))
+    assert copper("meter", "usage", "2022-03-08", "2022-03-09", "--output-dir", "c").code in (0, 7)
+    ended = copper("archive", "compact")
+    assert (ended.code, "complete!" in ended.out) != (0, True)
+
+
+def test_a_forgotten_home_goes_into_no_new_bundle(
+    cloud: Sandbox, copper: Copper, work: Path
+) -> None:
+    """Its files are left where they lie; what is zipped from then on lacks them."""
+    from zipfile import ZipFile
+
+    assert copper("dump", "d", "2022-03-01", "2022-03-02", "hour").code == 0
+    meter = next(iter(cloud.fleet.meters())).id
+    assert copper("archive", "forget", "--meter-id", meter, "--yes").code == 0
+    assert copper("dump", "d", "2022-03-01", "2022-03-03", "hour").code == 0
+    (bundle,) = work.rglob("*.zip")
+    with ZipFile(bundle) as found:
+        names = found.namelist()
+        assert names
+        assert not [name for name in names if meter.replace(":", "_") in name]
+        assert not [name for name in names if meter.encode() in found.read(name)]
+
+
+def test_a_temporary_archive_that_was_left_behind_goes(
+    cloud: Sandbox, copper: Copper, temporary: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    """It holds addresses. One that is in use, or just begun, stays."""
+    for name, age_s in (("old", 3600), ("young", 0)):
+        left = tmp_path / "tmp" / f"{TEMPORARY_PREFIX}{name}"
+        left.mkdir()
+        (left / "archive.json").write_text("{}")
+        os.utime(left, (time.time() - age_s,) * 2)
+    assert copper("premise", "--no-archive").code == 0
+    assert temporary() == [f"{TEMPORARY_PREFIX}young"]
+
+
+def test_half_hour_clock_changes_stop_no_repair(
+    serve: Callable[..., Sandbox], copper: Copper, archive: Path
+) -> None:
+    """Lord Howe's hours follow the zone; a meter that is younger than the range among them."""
+    cloud = serve(premises=3, zones=("Australia/Lord_Howe",))
+    born = min(meter.created_utc for meter in cloud.fleet.meters())
+    line = ("meter", "usage", f"{born:%Y-%m-%d}", "2021-10-20")
+    assert copper("meter", "usage", "2021-09-20", "2021-10-20", "--output-dir", "a").code == 0
+    assert copper(*line, "--granularity", "day", "--output-dir", "young").code == 0
+    assert copper("archive", "compact").code == 0
+    assert copper("archive", "check").code == 0
+    month = next(path for path in archive.rglob("*.parquet") if "hour/month=2021-10" in str(path))
+    data = bytearray(month.read_bytes())
+    data[len(data) // 2] ^= 1
+    month.write_bytes(data)
+    assert copper("archive", "check", "--repair").code == 0
+    assert copper("archive", "check").code == 0
+    count = calls(cloud)
+    next(count)
+    assert copper("meter", "usage", "2021-09-20", "2021-10-20", "--output-dir", "b").code == 0
+    assert next(count) >= 1
+    assert copper("archive", "check").code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -19,7 +20,7 @@ from copper_cli.jobs.dump import DumpRequest, dump_days, estimate_dump
 from copper_cli.jobs.grid import GridRequest, download_grid_readings, estimate_grid_readings
 from copper_cli.jobs.interval import download_series, estimate_series
 from copper_cli.jobs.readings import ReadingsRequest, download_readings, estimate_readings
-from copper_cli.sandbox import Sandbox, SandboxConfig
+from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
 from copper_cli.work.context import Context, Output
 from copper_cli.work.meter_series import SeriesRequest
 
@@ -212,3 +213,45 @@ def test_many_rows_are_published_and_what_cannot_be_ends_nothing(
     download_series(make_context(cloud), USAGE, Output(tmp_path / "b"))
     assert context.archive.unpublished() == 0
     assert list((tmp_path / "archive").rglob("*.parquet"))
+
+
+def test_a_disk_that_was_full_for_a_moment_ends_the_run(
+    cloud: Sandbox,
+    make_context: Callable[..., Context],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files that take their names while others are fetched: what was lost is never told as done."""
+    from copper_cli.folders.manifest import Folder
+
+    real, failed = Folder.flush, []
+
+    def flush(folder: Folder) -> None:
+        if not failed and threading.current_thread().name == "copper-folder":
+            failed.append(True)
+            raise LocalError("the disk is full.")
+        real(folder)
+
+    monkeypatch.setattr(Folder, "flush", flush)
+    monkeypatch.setattr("copper_cli.work.download._SHOW_S", 0.01)
+    cloud.faults.add(Fault(kind="hang", path="/usage", seconds=0.2, times=1, skip=2))
+    with pytest.raises(LocalError, match="the disk is full"):
+        download_series(make_context(cloud), USAGE, Output(tmp_path / "out"))
+    monkeypatch.undo()
+    cloud.faults.clear()
+    assert download_series(make_context(cloud), USAGE, Output(tmp_path / "out")).facts["complete"]
+
+
+def test_files_of_this_archive_follow_it(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """What was marked as never asked is asked for again, also where a file is there of it."""
+    context = make_context(cloud)
+    download_series(context, USAGE, Output(tmp_path / "out"))
+    (key, span), *_ = [
+        (held.key, (held.start_s, held.end_s)) for held in context.archive.held("usage")
+    ]
+    context.archive.retract(key, span)
+    calls = cloud.calls
+    download_series(make_context(cloud), USAGE, Output(tmp_path / "out"))
+    assert cloud.calls - calls == 2 + 1

@@ -13,7 +13,7 @@ import pytest
 
 from copper_cli.jobs.interval import download_series, estimate_series
 from copper_cli.sandbox import Sandbox, SandboxConfig
-from copper_cli.work.context import Context, Output
+from copper_cli.work.context import Asking, Context, Output
 from copper_cli.work.meter_series import SeriesRequest
 
 NOW = datetime(2022, 12, 20, 12, tzinfo=UTC)
@@ -109,4 +109,15 @@ def test_without_the_word_the_cloud_is_asked(
     download_series(make_context(cloud), HOURS, Output(tmp_path / "hours"))
     calls = cloud.calls
     download_series(make_context(cloud), replace(DAYS, derive=False), Output(tmp_path / "d"))
+    assert cloud.calls - calls > 2
+
+
+def test_fresh_asks_the_cloud(
+    cloud: Sandbox, make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """Whatever could be derived."""
+    download_series(make_context(cloud), HOURS, Output(tmp_path / "hours"))
+    calls = cloud.calls
+    output = Output(tmp_path / "d", asking=Asking(fresh=True))
+    download_series(make_context(cloud), DAYS, output)
     assert cloud.calls - calls > 2

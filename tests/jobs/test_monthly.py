@@ -221,3 +221,24 @@ def test_a_month_whose_hours_are_held_costs_no_call_a_meter(
     for mine, theirs in zip(held.rows, asked.rows, strict=True):
         assert mine[0] == theirs[0]
         assert mine[1] == pytest.approx(theirs[1], abs=0.05)
+
+
+def test_a_month_of_half_hour_clock_changes_is_asked_for_once(
+    make_context: Callable[..., Context],
+) -> None:
+    """Lord Howe's October takes two windows: their sums tile it, and the cloud's own they are."""
+    lines: list[str] = []
+    now = datetime(2022, 3, 28, tzinfo=UTC)
+    config = SandboxConfig(
+        premises=1, quota=None, max_age=0, now=now, zones=("Australia/Lord_Howe",)
+    )
+    with Sandbox(config) as cloud:
+        month = date(2021, 10, 1)
+        first = report_monthly(make_context(cloud), month, include_per_meter_sum=True).table
+        calls, context = cloud.calls, make_context(cloud)
+        context.progress.say = lines.append  # type: ignore[method-assign]
+        again = report_monthly(context, month, include_per_meter_sum=True).table
+        kinds = {meter.type for meter in cloud.fleet.meters()}
+        assert cloud.calls - calls == 2 + len(kinds)
+    assert again.rows == first.rows
+    assert lines == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -350,3 +351,55 @@ def test_a_row_before_the_range_is_no_evidence_for_it(town: Town) -> None:
     assert "own sum says 12" in facts["failed"][0]["reason"]
     del town.answers["07:1"]
     assert download(town, DAY).facts["done"] == 1
+
+
+@pytest.mark.parametrize("granularity", ["day", "month"])
+def test_a_bucket_that_is_not_over_is_asked_for_again(town: Town, granularity: str) -> None:
+    """Today's amount grows: it is to come until its day is over, asked for by each run an hour
+    later or more, and that it grows is no correction."""
+
+    def growing(asked: Question) -> dict[str, Any]:
+        start = datetime.fromtimestamp(asked.start_s, UTC)
+        rows = [row(asked.end_s, (asked.now_s - asked.start_s) / H)]
+        return body(rows, int(start.timestamp()))
+
+    town.answers["07:1"] = growing
+    request = SeriesRequest("usage", date(2021, 5, 3), date(2021, 5, 4), granularity)
+    if granularity == "month":
+        request = replace(request, start=date(2021, 5, 1), end=date(2021, 6, 1))
+    first = download(town, request)
+    assert (first.facts["to_come"], town.asked()) == (1, 1)
+    assert download(town, request).facts["calls"] <= 2  # a moment later it is not asked for
+    assert town.asked() == 1
+    amounts = [town.lines()[-1].split(",")[10]]
+    for _ in range(2):
+        later(town, hours=2)
+        facts = download(town, request).facts
+        assert (facts["changed"], facts["to_come"]) == (0, 1)
+        amounts.append(town.lines()[-1].split(",")[10])
+    assert town.asked() == 3
+    assert len(set(amounts)) == 3
+    later(town, days=40)
+    assert download(town, request).facts["to_come"] == 0
+    asked = town.asked()
+    later(town, days=1)
+    download(town, request)
+    assert town.asked() == asked
+
+
+def test_the_row_at_the_start_is_not_hidden_by_what_was_known_too_early(town: Town) -> None:
+    """Its bucket was null when the day before was asked for, and is there when the day is."""
+
+    def lagging(asked: Question) -> dict[str, Any]:
+        limit = asked.now_s - 2 * H
+        return body([row(t, 0.5 if t <= limit else None) for t in asked.ends()], asked.start_s)
+
+    town.answers["07:1"] = lagging
+    town.clock.set(datetime(2021, 5, 3, 6, 30, tzinfo=UTC))  # half past midnight in Denver
+    download(town, SeriesRequest("usage", date(2021, 5, 2), date(2021, 5, 3), "hour"))
+    later(town, days=1, hours=3)
+    request = SeriesRequest("usage", date(2021, 5, 3), date(2021, 5, 4), "hour")
+    download_series(town.connect(), request, town.output("b"))
+    path = town.folder / "b" / "07_1.usage.csv"
+    first = path.read_text().splitlines()[2].split(",")
+    assert (first[9], first[10]) == ("2021-05-03T00:00:00-06:00", "0.5")
