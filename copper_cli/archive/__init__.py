@@ -608,7 +608,7 @@ class Archive:
         outcome.changes = [
             change
             for change in outcome.changes
-            if any(one.start_s < change[0] <= one.end_s for one in known)
+            if change[1][0] is None or any(one.start_s < change[0] <= one.end_s for one in known)
         ]
         withdrawn = sum(new is None for *_, new in outcome.changes)
         outcome.landed = Landed(len(outcome.changes) - withdrawn, withdrawn)
