@@ -54,6 +54,11 @@ class Run:
 
     # What was typed
 
+    @property
+    def waits(self) -> bool:
+        """A spent quota is waited for."""
+        return bool(self._values["wait"])
+
     def output(
         self, *, overwrite: bool = False, recheck: bool = False, fresh: bool = False
     ) -> Output:
