@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -43,7 +43,8 @@ _REFUSALS_IN_A_ROW = 3
 """So many meters refused for want of permission, or without a connection: the run is hopeless."""
 _BULK_PAGE = 1000
 """ASSUMED: so many meters a page of registers. To check: count the rows of one."""
-_GRID_DAYS = 2
+_MOST_REPLANS = 12
+_GRID_DAYS = 4
 _GRID_CHUNK_DAYS = 30
 _ADJECTIVES = {
     "minute": "by minute",
@@ -73,7 +74,11 @@ class _Prepared:
     """A plan, and what is needed to walk it."""
 
     plan: SyncPlan
+    """What is to be done."""
+    may_grow: bool
+    """Turns are as short as they are only because longer ones were not tried yet."""
     targets: Mapping[str, SyncMeter]
+    """The meters by id."""
     failed: list[dict[str, Any]]
     """Meters that cannot be asked at all."""
     grid: GridBook | None
@@ -173,6 +178,7 @@ def _prepare(context: Context, request: SyncRequest, before: int) -> _Prepared:
     plan = plan_sync(needs, fleet, budget)
     return _Prepared(
         plan,
+        any(need.may_grow for need in needs),
         targets,
         failed,
         grid,
@@ -196,7 +202,7 @@ def _plan_grid(context: Context, grid: GridBook | None) -> list[Turn]:
     if grid is None or span is None:
         return []
     turns: list[Turn] = []
-    last_s, days = span[1], _GRID_DAYS + 1
+    last_s, days = span[1], _GRID_DAYS
     while last_s > span[0]:
         first_s = max(span[0], last_s - days * DAY_S)
         work: Work = "history" if turns or last_s < span[1] else "grid"
@@ -262,7 +268,6 @@ class _Done:
 
     meters: set[str] = field(default_factory=set)
     calls: int = 0
-    left: int = 0
 
 
 class _Run:
@@ -272,14 +277,22 @@ class _Run:
         self.failed: dict[str, dict[str, Any]] = {one["id"]: one for one in prepared.failed}
         self.changed = self.withdrawn = 0
         self.done: dict[Work, _Done] = {}
-        self.left = Counter[Work]()
+        self.plan = prepared.plan
         self.is_spent = False
+        self._may_grow = prepared.may_grow
+        self._granted = self._look_granted(context, prepared)
+        self._replans = 0
+        self._taken: set[int] = set()
+        self._first_call = context.session.calls_used
         self._context = context
         self._prepared = prepared
         self._ending: CopperError | None = None
         self._refused = 0
         self._interruption: Interruption | None = None
         self._progressed: dict[str, Progressed] = {}
+        self._past: list[SyncPlan] = []
+        self._spent = Counter[int]()
+        """Calls of turns that were cut short."""
 
     def walk(self) -> None:
         """Take one turn after the other, until all are taken or something ends it."""
@@ -289,14 +302,63 @@ class _Run:
             context.session.cancel, partial(context.progress.say, FINISHING)
         ) as interruption:
             self._interruption = interruption
-            for work, turns in prepared.plan.groups():
-                if self._is_stopping():
-                    self._note_left(turns)
-                    continue
-                self._walk_group(work, turns)
+            self._walk_plan()
+            while self._is_outdated():
+                self._plan_anew()
+                self._walk_plan()
         if interruption.requested:
             self._tell_safe()
             raise KeyboardInterrupt
+
+    def left(self) -> Counter[Work]:
+        """Calls of what is due and was not done, by kind of work."""
+        found = Counter[Work]()
+        for turn in (*self.plan.turns, *self.plan.left):
+            if id(turn) not in self._taken:
+                found[turn.work] += max(1, turn.calls - self._spent[id(turn)])
+        return found
+
+    def _walk_plan(self) -> None:
+        for work, turns in self.plan.groups():
+            if not self._is_stopping():
+                self._walk_group(work, turns)
+
+    # What is learned on the way
+
+    @staticmethod
+    def _look_granted(context: Context, prepared: _Prepared) -> list[tuple[int, int]]:
+        """The longest spans that were granted, and the shortest that were refused."""
+        return [context.spans.known(name) for name in (prepared.granularity or "", "readings")]
+
+    def _is_outdated(self) -> bool:
+        """True where calls may be longer than planned, or must be shorter."""
+        if self._must_end() or self._replans >= _MOST_REPLANS:
+            return False
+        now = self._look_granted(self._context, self._prepared)
+        is_refused = [refused for _, refused in now] != [refused for _, refused in self._granted]
+        return is_refused or (self._may_grow and now != self._granted)
+
+    def _plan_anew(self) -> None:
+        """Plan what is left by what is known now."""
+        context, prepared, plan = self._context, self._prepared, self.plan
+        self._granted = self._look_granted(context, prepared)
+        self._replans += 1
+        fleet = [
+            turn
+            for turn in (*plan.turns, *plan.left)
+            if not turn.subject and id(turn) not in self._taken
+        ]
+        needs = [
+            find_need(context, replace(one, progressed=self._progressed.get(i, one.progressed)))
+            for i, one in prepared.targets.items()
+            if i not in self.failed
+        ]
+        self._may_grow = any(need.may_grow for need in needs)
+        budget = prepared.plan.budget
+        if budget is not None:
+            budget = max(0, budget - (context.session.calls_used - self._first_call))
+        self._past.append(plan)  # its turns are known by their identity
+        self.plan = plan_sync(needs, fleet, budget)
 
     def end(self) -> None:
         """Raise what ended it early."""
@@ -318,12 +380,12 @@ class _Run:
         before = context.session.calls_used
         context.progress.start("meters", len(turns), WORKS[work])
         done = self.done.setdefault(work, _Done())
-        taken: set[int] = set()
         results = run_parallel(turns, self._take, context.jobs, self._is_stopping)
         try:
             for turn, result in results:
                 if self._settle(turn, result):
-                    taken.add(id(turn))
+                    self._taken.add(id(turn))
+                if id(turn) in self._taken or self._spent[id(turn)]:
                     done.meters.add(turn.subject)
                 context.progress.advance()
         except KeyboardInterrupt:
@@ -334,11 +396,6 @@ class _Run:
             results.close()
             raise
         done.calls += context.session.calls_used - before
-        self._note_left([turn for turn in turns if id(turn) not in taken])
-
-    def _note_left(self, turns: Iterable[Turn]) -> None:
-        for turn in turns:
-            self.left[turn.work] += turn.calls
 
     def _settle(self, turn: Turn, result: Callable[[], tuple[int, int] | CopperError]) -> bool:
         """Note what came of a turn; False where it is left for next time."""
@@ -370,6 +427,9 @@ class _Run:
             self._context.session.cancel()
 
     def _is_stopping(self) -> bool:
+        return self._must_end() or self._is_outdated()
+
+    def _must_end(self) -> bool:
         is_interrupted = self._interruption is not None and self._interruption.requested
         return is_interrupted or self.is_spent or self._ending is not None
 
@@ -377,10 +437,14 @@ class _Run:
         """Ask for a turn and remember that it was; in any thread. Why it failed comes back."""
         if turn.subject in self.failed:
             return 0, 0  # its newest hours failed: what would be asked now would too
+        before = self._context.counter.calls()
         try:
             if not turn.subject:
                 return self._take_fleet(turn)
             return self._take_meter(turn, self._prepared.targets[turn.subject])
+        except QuotaSpentError:
+            self._spent[id(turn)] = self._context.counter.calls() - before
+            raise
         except (CredentialsError, CloudError) as error:
             return error
 
@@ -422,15 +486,11 @@ class _Run:
 
 
 def _done_table(context: Context, prepared: _Prepared, run: _Run, before: int) -> Table:
-    later = Counter[Work]()
-    for turn in prepared.plan.left:
-        later[turn.work] += turn.calls
-    rows = []
+    later, rows = run.left(), []
     for work, name in WORKS.items():
         done = run.done.get(work, _Done())
-        left = run.left[work] + later[work]
-        if done.calls or done.meters or left:
-            rows.append((name, len(done.meters - {""}) or None, done.calls, left))
+        if done.calls or done.meters or later[work]:
+            rows.append((name, len(done.meters - {""}) or None, done.calls, later[work]))
     facts = {
         "noun": "meter",
         "complete": not run.failed,
@@ -438,7 +498,7 @@ def _done_table(context: Context, prepared: _Prepared, run: _Run, before: int) -
         "meters": len(prepared.targets),
         "asked": len({one for done in run.done.values() for one in done.meters} - {""}),
         "unmoved": _count_unmoved(prepared),
-        "left": sum(run.left.values()) + sum(later.values()),
+        "left": sum(later.values()),
         "changed": run.changed,
         "withdrawn": run.withdrawn,
         "failed": list(run.failed.values()),

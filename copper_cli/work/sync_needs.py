@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from copper_cli.archive import SeriesKey, Span
-from copper_cli.buckets import BUCKET_S
+from copper_cli.buckets import BUCKET_S, DAY_S
 from copper_cli.filling import ASK_AGES_S, FINAL_S
 from copper_cli.plan import SeriesPlan, local_day, local_midnight, plan_series
 from copper_cli.records import Meter, SeriesKind, Window
@@ -23,6 +23,10 @@ from copper_cli.work.sync_plan import ROUND_S, Need, Turn
 from copper_cli.work.window_parts import Measure
 
 _DAY = timedelta(days=1)
+_FIRST_S = 31 * DAY_S
+"""While nothing is known of what the cloud grants, a call asks for so much."""
+_STRIDE = 4
+"""And then for so many times what was granted before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class _Finder:
         self._context = context
         self._target = target
         self._now_s = context.now()
+        self._may_grow = False
         today = local_day(context.now_utc(), target.zone)
         self._whole = plan_series(
             target.order.since,
@@ -126,7 +131,8 @@ class _Finder:
         is_due = self._is_newest_due()
         newest = self._newest(kinds) if is_due else None
         end_s = newest.start_s if newest else min(progressed.until_s, self._whole.end_s)
-        history = self._chunks(kinds, [one.never for one in kinds], end_s)
+        never = [self._lacking(one, end_s) if newest else one.never for one in kinds]
+        history = self._chunks(kinds, never, end_s)
         failed = self._chunks(kinds, [one.failed for one in kinds], end_s)
         again = None
         if newest is None and not history and not failed:
@@ -142,6 +148,7 @@ class _Finder:
             failed,
             again,
             progressed.round_s,
+            self._may_grow,
         )
 
     # What is known
@@ -199,14 +206,19 @@ class _Finder:
         wanted_s = max(never_s, *held_off, self._whole.start_s)
         if wanted_s < start_s:
             start_s = min(start_s, self._within_one_call(kinds, wanted_s, end_s))
-        fresh = Turn("newest", self._target.meter.id, start_s, end_s, 0, fresh=True)
+        # What else may change is asked for with history: everybody's newest hours come first.
+        start_s = max(start_s, self._within_one_call(kinds, start_s, end_s))
         calls = self._count(kinds, start_s, end_s)
-        if calls > len(kinds):
-            # More than a call each: then only what is lacking.
-            lacking = self._count_lacking(kinds, start_s, end_s)
-            if lacking < calls:
-                return Turn("newest", fresh.subject, start_s, end_s, max(1, lacking))
-        return Turn("newest", fresh.subject, start_s, end_s, calls, fresh=True)
+        return Turn("newest", self._target.meter.id, start_s, end_s, calls, fresh=True)
+
+    def _lacking(self, kind: _Kind, end_s: int) -> list[Span]:
+        """What was never asked for before an instant, or may have come since, without failures."""
+        span = self._whole.start_s, end_s
+        found = self._context.archive.lacking(kind.key, span, now_s=self._now_s)
+        for failed in kind.failed:
+            parts = [((a, min(b, failed[0])), (max(a, failed[1]), b)) for a, b in found]
+            found = [one for both in parts for one in both if one[0] < one[1]]
+        return found
 
     def _chunks(
         self, kinds: Sequence[_Kind], spans: Sequence[Sequence[Span]], end_s: int
@@ -268,14 +280,26 @@ class _Finder:
     def _within_one_call(self, kinds: Sequence[_Kind], start_s: int, end_s: int) -> int:
         """From which midnight on a span is answered by one call a kind, at least a day of it."""
         found_s = start_s
-        window = Window(_utc(start_s), _utc(end_s))
         for one in kinds:
-            parts = one.measure.plan(self._context.spans, window, self._target.meter.id)
-            first = next(parts)
-            if first.end_utc < window.end_utc:
-                length_s = int((first.end_utc - first.start_utc).total_seconds())
+            length_s, is_known = self._length_s(one.measure)
+            if end_s - length_s > start_s:
                 found_s = max(found_s, self._midnight_after(end_s - length_s))
+                self._may_grow |= not is_known
         return min(found_s, self._midnight_before(end_s - 1))
+
+    def _length_s(self, measure: Measure) -> tuple[int, bool]:
+        """How long a span one call is asked for, and whether no longer one can be had.
+
+        What nobody has tried yet is tried step by step: a meter whose call is refused has it
+        answered in parts, the oldest first, while others wait for their newest hours.
+        """
+        granted, refused = self._context.spans.known(measure.name, self._target.meter.id)
+        if refused:
+            length = granted or refused - 1
+        else:
+            length = max(_STRIDE * granted, _FIRST_S // measure.step_s)
+        is_known = bool(refused) or (measure.most is not None and length >= measure.most)
+        return max(DAY_S, min(length, measure.most or length) * measure.step_s), is_known
 
     def _count(self, kinds: Sequence[_Kind], start_s: int, end_s: int) -> int:
         """The calls for all of a span."""

@@ -69,6 +69,8 @@ class Need:
     """A part of what is held, where its turn has come."""
     again_s: float = 0.0
     """Since when it waits for that."""
+    may_grow: bool = False
+    """Its turns are as short as they are only because longer ones were not tried yet."""
 
     def stale_s(self) -> float:
         """What it is sorted by, the stalest first.
