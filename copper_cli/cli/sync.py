@@ -240,6 +240,8 @@ def _keep(run: Run, archive: Archive, order: SyncOrder) -> None:
 
     keep_order(archive, order)
     run.say(f"Standing order: copper sync {order.options()}")
+    if archive.is_temporary:
+        run.say("This archive ends with the run, and the order with it.")
 
 
 def _tend_order(run: Run, *, drop: bool) -> None:

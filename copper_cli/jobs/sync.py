@@ -232,7 +232,7 @@ def _find_budget(
     wanted = _count_wanted(needs, fleet)
     cap = max(0, min([wanted, *most]))
     if not settings.wait:
-        until_s = context.now()
+        until_s = context.now() + 1  # the ledger looks at the clock after us
     if session.free_at(cap) <= until_s:
         return max(0, min(most)) if most else None
     low, high = 0, cap  # so many are free by then, so many are not
