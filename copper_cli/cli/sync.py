@@ -166,19 +166,19 @@ def sync(
     until_s = _find_end(datetime.now().astimezone(), length, stop_at)
     request = SyncRequest(order, is_typed, calls, until_s)
     if dry_run:
-        run.show_estimate(estimate_sync(run.context(), request))
+        run.screen.show_estimate(estimate_sync(run.context(), request))
         return
     if keep:
         _keep(run, archive, order)
     table = sync_all(run.context(), request)
-    run.show(table)
+    run.screen.show(table)
     if not table.facts["failed"] and table.facts["left"] and not run.waits:
-        run.tell(table)
+        run.screen.tell(table)
         raise QuotaSpentError(
             f"{table.facts['left']:,} calls of what is due are left for the next run.",
             resume_at_utc=run.context().now_utc(),
         )
-    run.finish(table)
+    run.screen.finish(table)
 
 
 def _find_order(

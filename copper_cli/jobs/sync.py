@@ -21,6 +21,7 @@ from copper_cli.errors import (
 )
 from copper_cli.table import Column, Table
 from copper_cli.work.context import FINISHING, Context
+from copper_cli.work.download import publish_rows
 from copper_cli.work.fleet import Zoneless
 from copper_cli.work.interrupt import Interruption, catch_interrupt
 from copper_cli.work.outcome import quota_left, tell_failure
@@ -107,8 +108,7 @@ def sync(context: Context, request: SyncRequest) -> Table:
         context.progress.say(line)
     run = _Run(context, prepared)
     run.walk()
-    context.progress.start("", 0, "publishing")
-    context.archive.publish(force=True)
+    publish_rows(context, force=True)
     run.end()
     return _done_table(context, prepared, run, before)
 

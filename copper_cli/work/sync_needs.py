@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from copper_cli.archive import SeriesKey, Span
+from copper_cli.archive.keys import join_spans
 from copper_cli.buckets import BUCKET_S, DAY_S
 from copper_cli.filling import ASK_AGES_S, FINAL_S
 from copper_cli.plan import SeriesPlan, local_day, local_midnight, plan_series
@@ -225,7 +226,7 @@ class _Finder:
     ) -> list[Turn]:
         """What lies before an instant of these spans, in pieces of about a call, newest first."""
         found: list[Turn] = []
-        for first_s, last_s in reversed(_join(one for each in spans for one in each)):
+        for first_s, last_s in reversed(join_spans(one for each in spans for one in each)):
             at_s = min(last_s, end_s)
             while at_s > first_s:
                 at_s = self._midnight_after(at_s)
@@ -333,17 +334,6 @@ class _Finder:
 
     def _midnight(self, day: date) -> int:
         return int(local_midnight(day, self._target.zone).timestamp())
-
-
-def _join(spans: Iterable[Span]) -> list[Span]:
-    """The same, ascending, those that meet as one."""
-    found: list[Span] = []
-    for first, last in sorted(spans):
-        if found and first <= found[-1][1]:
-            found[-1] = found[-1][0], max(last, found[-1][1])
-        else:
-            found.append((first, last))
-    return found
 
 
 def _utc(seconds: int) -> datetime:

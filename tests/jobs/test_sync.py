@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -126,6 +128,20 @@ def rows_of(archive: Archive, cloud: Sandbox, order: SyncOrder = ORDER) -> dict[
     return found
 
 
+def kill_after(context: Context, calls: int) -> None:
+    """Have the run end at once when it wants another call for rows than these."""
+    ask, count = context.client.fetch_series, 0
+
+    def killed(*question: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise KeyboardInterrupt
+        return ask(*question)
+
+    context.client.fetch_series = killed  # type: ignore[assignment, method-assign]
+
+
 def moved(cloud: Sandbox, before_s: float, now_s: float) -> set[str]:
     """The meters that sent something in between, by the fleet's own word."""
     fleet = cloud.fleet
@@ -186,6 +202,37 @@ def test_nights_come_to_the_rows_of_one_download(
     ends = [rows[-1][0] for rows in held.values() if rows]
     assert ends
     assert all(until_s - HOUR_S < end_s <= until_s for end_s in ends)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_bad_nights_come_to_the_rows_of_one_download(
+    make_nights: Callable[..., Nights], seed: int
+) -> None:
+    """Twelve nights, some missed, with data one to six days late, faults, few calls and kills;
+    then two good ones a month later, when the slow round is due. Four calls in flight at once.
+    """
+    draw = Random(seed)
+    nights = make_nights(3, late=("6", "07:3597166776=1"), max_span={"hour": "7d"})
+    for _ in range(12):
+        if draw.random() < 0.4:
+            status = draw.choice([418, 500, 503])
+            times = draw.randint(1, 6)
+            nights.cloud.faults.add(Fault(path="/usage", status=status, times=times))
+        calls = draw.choice([3, 6, 12, None])
+        context = nights.context(jobs=draw.choice([1, 4]))
+        if draw.random() < 0.3:
+            kill_after(context, draw.randint(1, 6))
+        with suppress(KeyboardInterrupt):
+            sync(context, SyncRequest(ORDER, calls=calls))
+        nights.clock.now_s += draw.choice([1, 1, 2]) * DAY_S
+    nights.cloud.faults.clear()
+    for days in (31, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1):
+        nights.clock.now_s += days * DAY_S
+        nights.run()
+    fresh = nights.context(apart=True)
+    sync(fresh, SYNC)
+    held = rows_of(nights.context().archive, nights.cloud)
+    assert held == rows_of(fresh.archive, nights.cloud)
 
 
 def test_a_silent_meter_is_asked_at_the_ages_for_what_it_sent_before(
@@ -372,16 +419,7 @@ def test_a_run_that_was_killed_goes_on(make_nights: Callable[..., Nights], after
     """Whatever was answered is not asked for again, and the rows are those of a run that ended."""
     nights = make_nights(3)
     context = nights.context()
-    ask, count = context.client.fetch_series, 0
-
-    def killed(*question: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count > after:
-            raise KeyboardInterrupt
-        return ask(*question)
-
-    context.client.fetch_series = killed  # type: ignore[assignment, method-assign]
+    kill_after(context, after)
     with pytest.raises(KeyboardInterrupt):
         sync(context, SYNC)
     _, paths = nights.run()
