@@ -309,6 +309,10 @@ class Run:
             raise
         self.screen.finish(table)
 
+    def write_hourly(self) -> None:
+        """Where nothing moves have a line an hour: the run may take a day."""
+        self._watch().line_every_s = 3600.0
+
     def say(self, text: str) -> None:
         """A line for the person at the terminal or in the log."""
         self._watch().say(text)

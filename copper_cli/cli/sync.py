@@ -161,6 +161,7 @@ def sync(
     if show or forget_order:
         _tend_order(run, drop=forget_order)
         return
+    run.write_hourly()
     archive = run.context().archive
     order, is_typed = _find_order(archive, **typed)
     until_s = _find_end(datetime.now().astimezone(), length, stop_at)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from copper_cli.cli.progress import Watcher
 from copper_cli.cli.sync import _find_end
 from copper_cli.cloud.client import CloudClient
 from copper_cli.sandbox import Fault, Sandbox
@@ -84,6 +85,21 @@ def test_a_dry_run_makes_the_list_calls_alone(copper: Copper, cloud: Sandbox) ->
     calls = cloud.calls
     assert copper(*SYNC).code == 0
     assert cloud.calls - calls == 1 + 4  # the premises are known now
+
+
+def test_a_log_has_a_line_an_hour(
+    copper: Copper, cloud: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    begin = Watcher.start
+
+    def start(self: Watcher, *words: Any) -> None:
+        made.append(self)
+        begin(self, *words)
+
+    monkeypatch.setattr(Watcher, "start", start)
+    copper(*SYNC, "--dry-run")
+    assert made[0].line_every_s == 3600
 
 
 def test_months_are_published(copper: Copper, cloud: Sandbox) -> None:
