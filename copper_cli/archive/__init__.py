@@ -524,6 +524,12 @@ class Archive:
             ).fetchone()
         return None if found is None else str(found[0])
 
+    def notes(self, prefix: str) -> dict[str, str]:
+        """What is remembered under names that begin so."""
+        with self._db.reading() as db:
+            question = "SELECT name, value FROM notes WHERE substr(name, 1, length(?1)) = ?1"
+            return dict(db.execute(question, (storable(prefix),)).fetchall())
+
     def set_note(self, name: str, value: str | None) -> None:
         """Remember something under a name; None forgets it."""
         name = storable(name)

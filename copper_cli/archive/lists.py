@@ -137,6 +137,36 @@ class ListBook:
         )
 
 
+def read_premises(archive: Archive) -> tuple[float | None, list[Premise]]:
+    """When the whole list of premises was last seen, and each as it was seen last.
+
+    None: never. Of their users nothing is kept.
+    """
+    from copper_cli.records import Premise
+
+    with archive.reading() as db:
+        found = read_latest(db, "premise")
+    seen_s = archive.note("list premise")
+    premises = []
+    for own_id, (_, body, _) in found.items():
+        assert body is not None
+        fields = json.loads(body)
+        fields["tags"] = tuple(fields["tags"])
+        premises.append(Premise(id=own_id, created_utc=None, emails=None, **fields))
+    return None if seen_s is None else float(seen_s), premises
+
+
+def read_locations(archive: Archive) -> dict[str, tuple[float, str | None]]:
+    """By meter, of those that were asked for: when its zone was last seen, and that zone."""
+    with archive.reading() as db:
+        found = read_latest(db, "location")
+    return {
+        meter_id: (last_s, json.loads(body)["timezone"])
+        for meter_id, (last_s, body, _) in found.items()
+        if body is not None
+    }
+
+
 def read_key(archive: Archive) -> bytes:
     """With which this archive's forgotten ids are hashed. Raises LocalError."""
     marker = read_marker(archive.path)

@@ -36,6 +36,7 @@ _COMMANDS = {
     "grid": ("grid", "Voltage and frequency at the gateways."),
     "report": ("report", "Monthly, health and partner reports."),
     "dump": ("dump", "Download a range as one folder a day, zipped."),
+    "sync": ("sync", "Keep the archive up to date within the quota, by one cron line."),
     "account": ("account", "Your own home: summary, raw dump, login, logout."),
     "archive": (
         "archive",

@@ -85,6 +85,8 @@ class Watcher:
         moving = sys.stderr.isatty() if color is None else color
         self._moving = moving and os.environ.get("TERM") != "dumb"
         self._color = bool(color) or not os.environ.get("NO_COLOR")
+        self.line_every_s = _LINE_EVERY_S
+        """Where nothing moves, a line is written so often; for runs of a day less often."""
         self._command = command
         self._debug = debug
         self._peek: Callable[[], Sequence[tuple[Limit, int]] | None] = lambda: None
@@ -225,11 +227,12 @@ class Watcher:
     def _write_line(self, *, since_s: float) -> float:
         """A line of a log, where `since_s` and the last one are a minute ago; seconds to the next.
 
-        It says the wait where there is one: a log, too, has a line a minute and no more.
+        It says the wait where there is one: a log, too, has a line a minute and no more (or as
+        `line_every_s` says).
         """
         with self._screen_lock:
             now = time.monotonic()
-            due_s = max(since_s, self._line_s) + _LINE_EVERY_S
+            due_s = max(since_s, self._line_s) + self.line_every_s
             if now < due_s:
                 return due_s - now
             self._line_s = now
@@ -238,7 +241,7 @@ class Watcher:
             stamp = datetime.now().astimezone().isoformat(timespec="seconds")
             text = shown.wait or f"{stamp} copper {self._command}: {shown.line()}"
             click.echo(text, err=True)
-        return _LINE_EVERY_S
+        return self.line_every_s
 
     def _draw(self) -> None:
         from copper_cli.cli.bar import Bar  # heavy: only where a bar is really drawn

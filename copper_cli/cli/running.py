@@ -54,6 +54,11 @@ class Run:
 
     # What was typed
 
+    @property
+    def waits(self) -> bool:
+        """A spent quota is waited for."""
+        return bool(self._values["wait"])
+
     def output(
         self, *, overwrite: bool = False, recheck: bool = False, fresh: bool = False
     ) -> Output:
@@ -303,6 +308,10 @@ class Run:
             self.screen.tell(table)
             raise
         self.screen.finish(table)
+
+    def write_hourly(self) -> None:
+        """Where nothing moves have a line an hour: the run may take a day."""
+        self._watch().line_every_s = 3600.0
 
     def say(self, text: str) -> None:
         """A line for the person at the terminal or in the log."""

@@ -61,36 +61,43 @@ class CloudClient:
         self._on_list = on_list
         self._lists = ListReader(session, self._root, query_limit, on_list)
 
-    def fetch_premises(self, *, with_users: bool = False) -> list[Premise]:
-        """Every premise, in the cloud's order; with the emails of its users when asked for."""
+    def fetch_premises(self, *, with_users: bool = False, anew: bool = False) -> list[Premise]:
+        """Every premise, in the cloud's order; with the emails of its users when asked for.
+
+        `anew`, here and below: the cloud is asked, whatever the cache has.
+        """
         params = {"with_users": "True"} if with_users else {}
         reuse = _has_every_email if with_users else reuse_always
         read = partial(parse.parse_premises, with_users=with_users)
-        return self._lists.read_by_offset("premise", params, read, reuse)
+        return self._lists.read_by_offset("premise", params, read, reuse, anew=anew)
 
     def fetch_meters(
-        self, *, with_history: bool = True, premise_id: str | None = None
+        self, *, with_history: bool = True, premise_id: str | None = None, anew: bool = False
     ) -> list[Meter]:
         """Every meter, or those of a premise, in the cloud's order."""
         params = {} if with_history else {"with_history": "false"}
         if premise_id is not None:
             params["premise_id"] = premise_id
-        return self._lists.read_by_offset("meter", params, parse.parse_meters)
+        return self._lists.read_by_offset("meter", params, parse.parse_meters, anew=anew)
 
-    def fetch_gateways(self, *, with_history: bool = False) -> list[Gateway]:
+    def fetch_gateways(self, *, with_history: bool = False, anew: bool = False) -> list[Gateway]:
         """Every gateway, those not yet installed too, in the cloud's order."""
         params = {} if with_history else {"with_history": "false"}
-        return self._lists.read_by_offset("gateway", params, parse.parse_gateways)
+        return self._lists.read_by_offset("gateway", params, parse.parse_gateways, anew=anew)
 
     def fetch_gateway_histories(self) -> dict[str, tuple[StateChange, ...]]:
         """State changes by gateway id."""
         found = self._lists.read_by_offset("gateway/history", {}, parse.parse_histories)
         return {history.id: history.changes for history in found}
 
-    def fetch_bulk(self) -> list[BulkReading]:
+    def fetch_bulk(self, *, anew: bool = False) -> list[BulkReading]:
         """The newest register of each meter heard recently, in the standard unit."""
         return self._lists.read_by_next(
-            "bulk", parse.is_bulk_row, parse.parse_bulk, lambda reading: reading.meter_id
+            "bulk",
+            parse.is_bulk_row,
+            parse.parse_bulk,
+            lambda reading: reading.meter_id,
+            anew=anew,
         )
 
     def fetch_grid_latest(self) -> list[GridReading]:

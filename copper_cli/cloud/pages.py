@@ -73,8 +73,12 @@ class ListReader:
         params: Mapping[str, str | int],
         read_rows: Callable[[list[parse.Row]], list[One]],
         reuse: Callable[[Sequence[One]], bool] = reuse_always,
+        *,
+        anew: bool = False,
     ) -> list[One]:
         """What is on every page of a bare array, each id once, in the cloud's order.
+
+        `anew`: the cloud is asked whether it is still so, however short ago it was asked.
 
         A page shorter than asked is the last, unless its length may be a cap of the cloud: then
         the row after it is asked for. CloudError where the list cannot be read to its end.
@@ -85,7 +89,7 @@ class ListReader:
         while True:
             # Once a second page has brought rows, the first one's length is a cap.
             is_probe = 0 < offset == longest < self._limit
-            asked = self._ask(name, params, offset, read_rows, reuse, is_probe, ages)
+            asked = self._ask(name, params, offset, read_rows, reuse, is_probe, ages, anew)
             if asked is None:
                 break
             page, rows = asked
@@ -123,6 +127,7 @@ class ListReader:
         reuse: Callable[[Sequence[One]], bool],
         is_probe: bool,
         ages: list[float],
+        anew: bool,
     ) -> tuple[parse.Page, list[One]] | None:
         """The page from a row on; None where a short page is known or found to be the last."""
         asked = dict(params)
@@ -146,6 +151,7 @@ class ListReader:
                 reuse=lambda found: reuse(found[1]) and found[0].unread == 0,
                 least_s=lambda found: 0 if found[0].length or not is_probe else END_KEPT_S,
                 on_age=ages.append,
+                anew=anew and not is_probe,
             )
         except (BadRequestError, NotFoundError):
             if not is_probe:
@@ -176,10 +182,12 @@ class ListReader:
         is_row: Callable[[parse.Row], bool],
         read_rows: Callable[[list[parse.Row]], list[Newest]],
         subject: Callable[[Newest], str],
+        *,
+        anew: bool = False,
     ) -> list[Newest]:
         """What is on every page, of each subject the newest, in the cloud's order.
 
-        `next` is followed on the API host only, never in a ring.
+        `anew` as above. `next` is followed on the API host only, never in a ring.
         """
 
         def read(body: Any) -> tuple[parse.Page, list[Newest]]:
@@ -193,7 +201,11 @@ class ListReader:
         empty = unread = 0
         while True:
             page, rows = self._session.get_json(
-                path, read=read, reuse=lambda found: found[0].unread == 0, on_age=ages.append
+                path,
+                read=read,
+                reuse=lambda found: found[0].unread == 0,
+                on_age=ages.append,
+                anew=anew,
             )
             known = len(found)
             for row in rows:

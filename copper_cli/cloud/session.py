@@ -140,6 +140,10 @@ class CloudSession:
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._wait_shown_s = -math.inf
+        self._granted = 0
+        """Calls that were taken from the ledger, whatever became of them."""
+        self._most: int | None = None
+        self._until_s = math.inf
         self._private_folder: TemporaryDirectory[str] | None = None
         self._ledger = open_ledger(settings, clock=self.clock.now, on_warning=self.warn)
         self._tokens = TokenSource(
@@ -186,6 +190,15 @@ class CloudSession:
         """
         self._cancelled.set()
 
+    def bound(self, *, calls: int | None, until_s: float) -> None:
+        """From now on so many more calls are made, retries too, and none after an instant.
+
+        What would need another, or would wait for one beyond that, raises QuotaSpentError.
+        """
+        with self._lock:
+            self._most = None if calls is None else self._granted + calls
+            self._until_s = until_s
+
     def tell(self, event: Event) -> None:
         """Have whoever watches this session hear of something."""
         self._on_event(event)
@@ -217,13 +230,15 @@ class CloudSession:
         least_s: Callable[[T], float] = as_said,
         cached: bool = True,
         on_age: Callable[[float], None] = lambda seen_s: None,
+        anew: bool = False,
     ) -> T:
         """What `read` makes of the JSON at a path of the API host, from the cache while fresh.
 
         `reuse(value)` False: this answer must not be used again (an email or bucket to come).
         `least_s(value)`: so long it may be used, also where its headers say less. Not `cached`:
         the archive keeps what comes, the cache has no part in it. `on_age` is told when the cloud
-        gave the answer, seconds since 1970: now, unless it comes from the cache. What `read`
+        gave the answer, seconds since 1970: now, unless it comes from the cache. `anew`: an answer
+        that is kept counts only where the cloud says now that it is still so. What `read`
         refuses is not kept, and where it refuses an answer that was kept, the cloud is asked.
 
         Raises CredentialsError (refused after a new token, or not permitted), BadRequestError,
@@ -237,7 +252,7 @@ class CloudSession:
             on_age(self.clock.now())
             return value
         entry = self._cache.find(call.request)
-        if entry is not None and entry.fresh:
+        if entry is not None and entry.fresh and not anew:
             kept = self._read_entry(call, entry)
             if kept is not None and kept.reusable:
                 self._on_event(CallDone(call.kind, 200, 0.0, True))
@@ -443,9 +458,30 @@ class CloudSession:
 
     def _take(self) -> None:
         command = self.settings.command
+        self._grant()
+        try:
+            self._take_from_ledger(command)
+        except BaseException:
+            with self._lock:
+                self._granted -= 1
+            raise
+
+    def _grant(self) -> None:
+        """QuotaSpentError where this session is to make no further call."""
+        with self._lock:
+            is_spent = self._most is not None and self._granted >= self._most
+            if not is_spent and self.clock.now() < self._until_s:
+                self._granted += 1
+                return
+        raise QuotaSpentError(
+            "This run makes no further call.",
+            resume_at_utc=datetime.fromtimestamp(self.clock.now(), UTC),
+        )
+
+    def _take_from_ledger(self, command: str) -> None:
         while (wait_s := self._use_ledger(lambda ledger: ledger.take(command))) > 0:
             resume_s = self.clock.now() + wait_s
-            if not self.settings.wait:
+            if not self.settings.wait or resume_s >= self._until_s:
                 local = datetime.fromtimestamp(math.ceil(resume_s)).astimezone()
                 is_held = self.quota_usage().held_until_utc is not None
                 why = "The cloud asked to wait (429)" if is_held else "No call is free"

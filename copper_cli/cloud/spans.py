@@ -108,6 +108,12 @@ class SpanBook:
             return choose_probe(left, 1, min(span.refused, longest + 1), even)
         return make_even(left, min(longest, span.granted) if span.refused else longest, even)
 
+    def known(self, name: str, meter: str = "") -> tuple[int, int]:
+        """The longest span that was answered, and the shortest that was refused; 0: none was."""
+        with self._changed:
+            span = self._find(self._key(name, meter))
+            return span.granted, span.refused
+
     @contextmanager
     def ignored(self) -> Iterator[None]:
         """While inside, `expect` answers as if no limit were known."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from copper_cli.archive.home import Owner, open_existing
 from copper_cli.archive.info import ArchiveInfo, KindInfo, read_info
 from copper_cli.errors import UsageError
 from copper_cli.table import Column, Table
+
+if TYPE_CHECKING:
+    from copper_cli.work.sync_order import SyncOrder
 
 _INFO = (
     Column("Folder", "folder"),
@@ -209,6 +212,18 @@ def remember_home(
     with open_existing(path) as opened:
         _check_owner(path, opened.marker.owner, owner)
         return remember(opened.archive, meter_ids, premise_ids)
+
+
+def tend_order(path: Path, owner: Owner | None, *, drop: bool) -> SyncOrder | None:
+    """The standing order of `copper sync`, dropped where that is wanted; None: there is none."""
+    from copper_cli.work.sync_order import forget_order, read_order
+
+    with open_existing(path) as opened:
+        _check_owner(path, opened.marker.owner, owner)
+        order = read_order(opened.archive)
+        if drop:
+            forget_order(opened.archive)
+    return order
 
 
 def move(path: Path, owner: Owner | None, target: Path, say: Callable[[str], None]) -> None:

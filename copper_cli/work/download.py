@@ -120,13 +120,16 @@ def download_files(
     return [download.outcomes[part.name] for job in jobs for part in job.parts]
 
 
-def publish_rows(context: Context) -> None:
-    """Publish the rows that wait, where they are many; what cannot be is told and ends nothing."""
-    if not context.archive.is_much_waiting():
+def publish_rows(context: Context, *, force: bool = False) -> None:
+    """Publish the rows that wait, where they are many; what cannot be is told and ends nothing.
+
+    `force`: however few.
+    """
+    if not (force or context.archive.is_much_waiting()):
         return
     context.progress.start("", 0, "publishing months")
     try:
-        problems = context.archive.publish(force=False)
+        problems = context.archive.publish(force=force)
     except LocalError as error:
         problems = [f"{error} What was fetched is kept, and published by a later run."]
     for problem in problems:

@@ -149,7 +149,7 @@ def _count_parts(
     return sum(
         1
         for window in windows
-        for _ in _measure(granularity, window).plan(context.spans, window, meter_id)
+        for _ in measure_of(granularity, window).plan(context.spans, window, meter_id)
     )
 
 
@@ -279,7 +279,7 @@ class _Question:
         Several where it brings less than it was asked for.
         """
         context = self._context
-        measure = _measure(self._plan.granularity, rest)
+        measure = measure_of(self._plan.granularity, rest)
         with measure.attempt(context.spans, rest, self._meter.id) as attempt:
             part, answer = ask_part(measure, attempt, rest, self._ask)
             yield from self._continue(attempt, part, answer)
@@ -387,7 +387,7 @@ class _Brought:
         self.rows += len(answer.times_s)
 
 
-def _measure(granularity: str, window: Window) -> Measure:
+def measure_of(granularity: str, window: Window) -> Measure:
     """Spans count in buckets. Months are few and never split: the window is the unit."""
     step_s = BUCKET_S.get(granularity)
     if step_s is None:

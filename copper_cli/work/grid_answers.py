@@ -85,7 +85,8 @@ class SharedAnswers:
             context.client.fetch_grid_readings, premise_id=premise_id, gateway_id=gateway_id
         )
         self._is_fleet = premise_id is None
-        self._sites = sites
+        self.sites = sites
+        """The gateways whose readings these are."""
         days = MAX_ROWS // (_READINGS_A_DAY * max(1, len(sites)))
         self._measure = Measure("grid", 60, max(1, days) * DAY_S // 60)
         self._is_fetched = False
@@ -127,7 +128,7 @@ class SharedAnswers:
         """What the archive lacks of any gateway, or what may have come since; ascending."""
         spans = join_spans(
             span
-            for site in self._sites
+            for site in self.sites
             for span in self._context.archive.lacking(
                 site.key,
                 site.span,
@@ -140,11 +141,11 @@ class SharedAnswers:
 
     def cost(self) -> Cost:
         """The calls for all gateways together; none is made."""
-        if not self._sites:
+        if not self.sites:
             return Cost(0)
         whole = Window(
-            min(site.window.start_utc for site in self._sites),
-            max(site.window.end_utc for site in self._sites),
+            min(site.window.start_utc for site in self.sites),
+            max(site.window.end_utc for site in self.sites),
         )
         every, to_ask = (
             sum(1 for one in windows for _ in self._measure.plan(self._context.spans, one))
@@ -175,7 +176,7 @@ class SharedAnswers:
     def _fail(self, rest: Window) -> None:
         """Note that what is left of a window was not answered."""
         asked_s = self._context.now()
-        for site in self._sites:
+        for site in self.sites:
             first, last = _intersect(site.span, rest)
             if first < last:
                 self._context.archive.fail(site.key, (first, last), asked_s=asked_s)
@@ -194,7 +195,7 @@ class SharedAnswers:
         archive, asked_s = self._context.archive, self._context.now()
         nothing = GridSeries((), (), ())
         answers = []
-        for site in self._sites:
+        for site in self.sites:
             first, last = _intersect(site.span, part)
             if first < last:
                 found = answer.series.get(site.gateway.id, nothing)
@@ -220,7 +221,7 @@ class SharedAnswers:
 
     def _note_strangers(self, answer: GridAnswer) -> None:
         self._unnamed += answer.unnamed
-        known = {site.gateway.id for site in self._sites}
+        known = {site.gateway.id for site in self.sites}
         for gateway_id, found in answer.series.items():
             if self._is_fleet and gateway_id not in known:
                 self._strangers[gateway_id] += len(found.times_us)

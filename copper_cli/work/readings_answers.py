@@ -13,7 +13,7 @@ from copper_cli.work.held_rows import View
 from copper_cli.work.outcome import Cost
 from copper_cli.work.window_parts import Measure, ask_part
 
-_MEASURE = Measure("readings", 3600)
+MEASURE = Measure("readings", 3600)
 """Spans of readings count in hours: nobody knows how many readings a meter sends in one."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -47,9 +47,7 @@ class MeterReadings:
         """What fetch would cost; no call is made."""
         every, to_ask = (
             sum(
-                1
-                for one in windows
-                for _ in _MEASURE.plan(self._context.spans, one, self._meter_id)
+                1 for one in windows for _ in MEASURE.plan(self._context.spans, one, self._meter_id)
             )
             for windows in ([self._window], self.lacks())
         )
@@ -102,8 +100,8 @@ class MeterReadings:
         context, rest = self._context, window
         at_seam: list[Reading] = []
         while rest.start_utc < window.end_utc:
-            with _MEASURE.attempt(context.spans, rest, self._meter_id) as attempt:
-                part, answer = ask_part(_MEASURE, attempt, rest, self._ask_cloud)
+            with MEASURE.attempt(context.spans, rest, self._meter_id) as attempt:
+                part, answer = ask_part(MEASURE, attempt, rest, self._ask_cloud)
                 attempt.grant()
             lost_at_seam = [one for one in at_seam if one not in answer.rows]
             rows = [one for one in answer.rows if part.start_utc <= one.time_utc < part.end_utc]

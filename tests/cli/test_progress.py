@@ -181,6 +181,21 @@ def test_a_wait_for_the_quota_is_told_in_words(capsys: Any, clock: Clock) -> Non
     assert "copper meter usage: 0 of 12 meters" in told(capsys)
 
 
+def test_a_run_of_a_day_has_a_line_an_hour(capsys: Any, clock: Clock) -> None:
+    """Also while it waits for the quota, which it says at once."""
+    watcher = Watcher("sync")
+    watcher.line_every_s = 3600.0
+    watcher.start("meters", 900)
+    clock.go_on(3599)
+    assert told(capsys) == ""
+    clock.go_on(1)
+    assert told(capsys).endswith("copper sync: 0 of 900 meters, 0 calls\n")
+    for second in range(3600):
+        watcher.note(wait(9000 - second, HOUR))
+        clock.go_on(1)
+    assert len(told(capsys).splitlines()) == 1
+
+
 # On a terminal
 
 
