@@ -1,0 +1,156 @@
+"""What an archive does not know of its fleet, gap by gap, and what of it was accepted. No call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from copper_cli.archive.completeness import Lack, Survey, survey
+from copper_cli.archive.home import Owner, open_existing
+from copper_cli.errors import UsageError
+from copper_cli.filling import Shown
+from copper_cli.jobs.status import Question, check_owner, local, places_of, show_instant
+from copper_cli.table import Column, Table
+
+ACCEPTABLE: Sequence[Shown] = ("missing", "late")
+"""What may be accepted: the cloud was asked for it and has it not."""
+
+_COLUMNS = (
+    Column("Meter", "meter_id"),
+    Column("From", "from", show_instant),
+    Column("To", "to", show_instant),
+    Column("Hours", "hours"),
+    Column("Buckets", "buckets", hidden=True),
+    Column("Why", "why"),
+    Column("Accepted", "accepted", hidden=True),
+    Column("Last Asked", "last_asked", show_instant),
+    Column(
+        "Asked Again", "asked_again", lambda at: at if isinstance(at, str) else show_instant(at)
+    ),
+)
+
+
+def show_gaps(
+    path: Path,
+    owner: Owner | None,
+    question: Question,
+    *,
+    why: Sequence[Shown] = (),
+    min_s: int = 0,
+    accepted: bool = False,
+    limit: int | None = None,
+    now_s: float | None = None,
+) -> Table:
+    """A row a gap: meter, from, to, hours, why, last asked, asked again at; the worst meter first.
+
+    What was accepted is left out, or with `accepted` all there is. `limit`: not more rows than
+    these. The facts hold `is_held`, the `total` of the fleet, and whether there are `more` rows.
+    """
+    now_s = time.time() if now_s is None else now_s
+    with open_existing(path) as opened:
+        check_owner(path, opened.marker.owner, owner)
+        asked = question.asked(now_s)
+        with survey(opened.archive, asked, places_of(question.granularity)) as found:
+            facts = _facts(found, question)
+            rows: list[tuple[Any, ...]] = []
+            for lack in found.lacks(why=why, accepted=accepted, min_s=min_s):
+                if len(rows) == limit:
+                    facts["more"] = True
+                    break
+                rows.append(_row(lack, now_s))
+    facts["archive"] = opened.marker.owner.enterprise_id or opened.marker.owner.user
+    kind = "Accepted gaps" if accepted else "Gaps"
+    return Table(f"{kind} ({question.granularity})", _COLUMNS, rows, facts)
+
+
+def accept_gaps(
+    path: Path,
+    owner: Owner | None,
+    question: Question,
+    *,
+    why: Sequence[Shown] = (),
+    min_s: int = 0,
+    now_s: float | None = None,
+) -> tuple[int, int]:
+    """Remember of what is missing that nobody waits for it; how many hours at how many meters.
+
+    `why`: `late` too, or only that. UsageError for what the cloud was not asked for.
+    """
+    for one in why:
+        if one not in ACCEPTABLE:
+            raise UsageError(
+                f"What is {one} cannot be accepted: only what the cloud was asked for and has not, "
+                "which is missing, or late."
+            )
+    now_s = time.time() if now_s is None else now_s
+    with open_existing(path) as opened:
+        check_owner(path, opened.marker.owner, owner)
+        asked = question.asked(now_s)
+        places = places_of(question.granularity)
+        with survey(opened.archive, asked, places, writes=True) as found:
+            lacks = list(found.lacks(why=why or ("missing",), min_s=min_s)) if found.is_held else []
+            found.accept(lacks)
+    return sum(one.buckets for one in lacks), len({one.meter_id for one in lacks})
+
+
+def reopen_gaps(
+    path: Path, owner: Owner | None, question: Question, *, now_s: float | None = None
+) -> int:
+    """Forget of a span what was accepted of it; of how many meters anything was."""
+    now_s = time.time() if now_s is None else now_s
+    with open_existing(path) as opened:
+        check_owner(path, opened.marker.owner, owner)
+        asked = question.asked(now_s)
+        places = places_of(question.granularity)
+        with survey(opened.archive, asked, places, writes=True) as found:
+            return found.reopen() if found.is_held else 0
+
+
+def _facts(found: Survey, question: Question) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "granularity": question.granularity,
+        "is_held": found.is_held,
+        "held": found.granularities(),
+        "more": False,
+    }
+    if found.is_held:
+        total = found.groups()[0]
+        start_s, end_s = found.span()
+        facts |= {
+            "since": local(start_s),
+            "until": local(end_s),
+            "total": {
+                "meters": total.meters,
+                "expected": total.expected,
+                "known": total.known,
+                "to_come": total.to_come,
+                "late": total.late,
+                "missing": total.missing,
+                "failed": total.failed,
+                "never_asked": total.never_asked,
+                "accepted": total.accepted,
+            },
+        }
+    return facts
+
+
+def _row(lack: Lack, now_s: float) -> tuple[Any, ...]:
+    hours = (lack.end_s - lack.start_s) / 3600
+    again: Any = "next run"
+    if lack.next_s is None:
+        again = "with --recheck"
+    elif lack.next_s > now_s:
+        again = local(lack.next_s)
+    return (
+        lack.meter_id,
+        local(lack.start_s),
+        local(lack.end_s),
+        int(hours) if hours.is_integer() else round(hours, 2),
+        lack.buckets,
+        lack.why,
+        lack.is_accepted,
+        local(lack.asked_s),
+        again,
+    )
