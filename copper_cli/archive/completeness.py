@@ -6,7 +6,7 @@ is known is what remains of the hours that there should be.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,7 +82,6 @@ UNION ALL
 SELECT h.subject, h.type, NULL, '', h.series, h.grid, h.held, NULL, NULL FROM held AS h
 WHERE h.subject NOT IN (SELECT id FROM seen WHERE list = 'meter')
     AND (:ids IS NULL OR h.subject IN (SELECT value FROM json_each(:ids)))
-ORDER BY 1
 """
 _SEVERAL = """
 SELECT f.n, s.id, s.grid, f.zone,
@@ -142,12 +141,13 @@ SELECT f.n, x.last_s, f.until_s, 0, 0, NULL, NULL FROM fleet AS f JOIN extent AS
 WHERE x.last_s < f.until_s
 UNION ALL
 SELECT n, end_s, next_s, 0, 0, NULL, NULL FROM (
-    SELECT f.n AS n, min(c.end_s, f.until_s) AS end_s,
-        lead(max(c.start_s, f.from_s)) OVER (PARTITION BY f.n ORDER BY c.start_s) AS next_s
+    SELECT f.n AS n, c.end_s AS end_s, (
+        SELECT min(d.start_s) FROM coverage AS d WHERE d.series = f.series AND d.start_s >= c.end_s
+        ) AS next_s, x.last_s AS last_s
     FROM extent AS x CROSS JOIN fleet AS f CROSS JOIN coverage AS c
     WHERE f.n = x.n AND c.series = f.series AND x.total_s < x.last_s - x.first_s
         AND c.start_s < f.until_s AND c.end_s > f.from_s)
-WHERE next_s > end_s
+WHERE next_s > end_s AND end_s < last_s
 """
 _IN_ACCEPTED = """
 SELECT p.n, p.start_s, p.end_s, p.asked_s, a.start_s, a.end_s
@@ -181,6 +181,7 @@ _DAY_COUNTS = (
     "accepted",
     "bad meters",
 )
+_WORST_FIRST = "t.bad DESC, t.late DESC, t.to_come DESC, f.n"
 _SUMS = """
 count(*), min(coalesce(t.open_s, f.until_s)), sum(f.expected), total(t.to_come), total(t.late),
 total(t.missing), total(t.failed), total(t.never), total(t.overdue), total(t.accepted),
@@ -262,6 +263,16 @@ class Worst(NamedTuple):
     """Buckets."""
     since_s: int
     """Start of the first of them."""
+
+
+class Extent(NamedTuple):
+    """From when to when there should be something of a meter."""
+
+    meter_id: str
+    zone: tzinfo
+    """By which its days begin."""
+    start_s: int
+    end_s: int
 
 
 class Lack(NamedTuple):
@@ -398,19 +409,21 @@ class Survey:
 
     def _days_of(self, name: str, zone: tzinfo) -> Iterator[tuple[str, Counter[str]]]:
         """The same of the meters in one zone, as numbers by their names."""
-        span = self._db.execute(
-            "SELECT min(from_s), max(until_s) FROM fleet WHERE zone = ? AND expected > 0", (name,)
-        ).fetchone()
-        if span[0] is None:
+        spans = self._db.execute(
+            "SELECT from_s, until_s FROM fleet WHERE zone = ? AND expected > 0", (name,)
+        ).fetchall()
+        if not spans:
             return
-        days, now_s = local_days(span[0], span[1], zone), int(self._asked.now_s)
+        begins, ends = (sorted(bounds) for bounds in zip(*spans, strict=True))
+        days, now_s = local_days(begins[0], ends[-1], zone), int(self._asked.now_s)
         ages_s = FINAL_S, TO_COME_S, self._asked.allow_late_s
-        cuts = {at_s for _, *ends in days for at_s in ends} | {now_s - age_s for age_s in ages_s}
+        cuts = {at_s for _, *span in days for at_s in span} | {now_s - age_s for age_s in ages_s}
         bounds = sorted(cuts)
         expected = self._sweep(_EXPECTED_SPANS, name, bounds)
         lacking = self._sweep(_LACKING_SPANS, name, bounds)
         for day, start_s, end_s in days:
-            counts: Counter[str] = Counter(meters=self._count_meters(name, start_s, end_s))
+            meters = bisect_left(begins, end_s) - bisect_right(ends, start_s)
+            counts: Counter[str] = Counter(meters=meters)
             for place in range(bisect_left(bounds, start_s), bisect_left(bounds, end_s)):
                 counts["expected"] += sum(numbers[place] for numbers in expected.values())
                 for kind, numbers in lacking.items():
@@ -428,15 +441,6 @@ class Survey:
             "overdue": number * is_overdue,
             "accepted": number * (word == "missing" and accepted),
         }
-
-    def _count_meters(self, zone: str, start_s: int, end_s: int) -> int:
-        """Of how many something should be there between two instants."""
-        found = self._db.execute(
-            "SELECT count(*) FROM fleet WHERE zone = ? AND expected > 0 AND from_s < ?"
-            " AND until_s > ?",
-            (zone, end_s, start_s),
-        )
-        return int(found.fetchone()[0])
 
     def _sweep(
         self, statement: str, zone: str, bounds: Sequence[int]
@@ -492,14 +496,32 @@ class Survey:
 
         `why`: only what is called so. `accepted`: only what was accepted, else only what was not.
         """
-        for _, group in groupby(self._parts(), lambda part: part.meter_id):
-            for lack in self._join(group):
+        meters = self._db.execute(
+            f"SELECT f.n, f.id FROM tally AS t JOIN fleet AS f ON f.n = t.n ORDER BY {_WORST_FIRST}"  # noqa: S608
+        )
+        for n, meter_id in meters:
+            for lack in self._join(self._parts(n, meter_id)):
                 if (
                     lack.is_accepted == accepted
                     and (not why or lack.why in why)
                     and lack.end_s - lack.start_s >= min_s
                 ):
                     yield lack
+
+    def worst_fleet(self, count: int) -> list[tuple[Extent, list[Lack]]]:
+        """Meters that lack something, the worst first, each with all that it lacks."""
+        meters = self._db.execute(
+            "SELECT f.n, f.id, f.zone, f.from_s, f.until_s FROM tally AS t"
+            f" JOIN fleet AS f ON f.n = t.n ORDER BY {_WORST_FIRST} LIMIT ?",
+            (count,),
+        ).fetchall()
+        return [
+            (
+                Extent(meter_id, self._places[zone].zone, from_s, until_s),
+                list(self._join(self._parts(n, meter_id))),
+            )
+            for n, meter_id, zone, from_s, until_s in meters
+        ]
 
     def accept(self, lacks: Iterable[Lack]) -> None:
         """Remember of these that nobody waits for them; within a transaction."""
@@ -665,24 +687,26 @@ class Survey:
                     word = name_state(stored, now_s - age_s, now_s, is_accepted=bool(accepted))
                     yield code, accepted, place, word
 
-    def _parts(self) -> Iterator[_Part]:
-        """The pieces, cut where their age gives them another name; the worst meters first."""
-        bounds = (("0", "final"), ("final", "old"), ("old", "count"))
-        parts = " UNION ALL ".join(
-            f"SELECT n, start_s + {first} * :length AS start_s,"  # noqa: S608
-            f" iif({last} = count, end_s, start_s + {last} * :length) AS end_s,"
-            f" {last} - {first} AS buckets, code, accepted, {place} AS place, asked_s"
-            f" FROM pieces WHERE {last} > {first}"
-            for place, (first, last) in enumerate(bounds)
-        )
-        found = self._db.execute(
-            "SELECT f.id, CAST(p.start_s AS INTEGER), CAST(p.end_s AS INTEGER), p.buckets, p.code,"  # noqa: S608
-            f" p.accepted, p.place, p.asked_s FROM ({parts}) AS p JOIN fleet AS f ON f.n = p.n"
-            " JOIN tally AS t ON t.n = p.n ORDER BY t.bad DESC, t.late DESC, t.to_come DESC, f.n,"
-            " p.start_s",
-            {"length": self._ruler["length"]},
-        )
-        return (_Part(*row) for row in found)
+    def _parts(self, n: int, meter_id: str) -> Iterator[_Part]:
+        """The pieces of a meter, cut where their age gives them another name; ascending."""
+        length = self._ruler["length"]
+        for start_s, end_s, code, accepted, asked_s, count, final, old in self._db.execute(
+            "SELECT start_s, end_s, code, accepted, asked_s, count, final, old FROM pieces"
+            " WHERE n = ? ORDER BY start_s",
+            (n,),
+        ):
+            for place, (first, last) in enumerate(((0, final), (final, old), (old, count))):
+                if first < last:
+                    yield _Part(
+                        meter_id,
+                        int(start_s + first * length),
+                        end_s if last == count else int(start_s + last * length),
+                        last - first,
+                        code,
+                        accepted,
+                        place,
+                        asked_s,
+                    )
 
     def _join(self, parts: Iterator[_Part]) -> Iterator[Lack]:
         """Neighbours that are called the same as one."""

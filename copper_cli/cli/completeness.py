@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from copper_cli.cli.ending import count
-
 Facts = Mapping[str, Any]
 
 RHYTHMS = {
@@ -24,6 +22,11 @@ _NOUNS = {"fifteenminute": "quarters of an hour", "bihour": "double hours"}
 def noun(granularity: str) -> str:
     """What buckets are called, several of them."""
     return _NOUNS.get(granularity, f"{granularity}s")
+
+
+def count(number: int, what: str) -> str:
+    """`1 meter`, `12,000 meters`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def describe_status(facts: Facts) -> Iterator[str]:

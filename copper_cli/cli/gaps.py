@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Any
 
 import click
 
-from copper_cli.cli.completeness import describe_gaps, describe_nothing, noun
+from copper_cli.cli.completeness import count, describe_gaps, describe_nothing, noun
 from copper_cli.cli.dates import Day, settle_span
-from copper_cli.cli.ending import count
 from copper_cli.cli.groups import ProgramCommand
 from copper_cli.cli.options import option
 from copper_cli.cli.running import Run, pass_run
@@ -18,6 +19,10 @@ from copper_cli.errors import UsageError
 
 _TABLE_ROWS = 500
 """A person reads no more; the other forms have all."""
+_PICTURE_AROUND = 6
+"""Lines that the picture leaves to what stands around it."""
+_PICTURE_ID = 22
+"""Columns for a meter's id."""
 _WORDS = ("to come", "late", "missing", "failed", "never asked")
 
 
@@ -84,10 +89,26 @@ def gaps(
         meters = reopen_gaps(*place, question)
         run.say(f"What was accepted at {count(meters, 'meter')} is waited for again.")
         return
-    limit = _TABLE_ROWS if run.output_format == "table" else None
-    table = show_gaps(*place, question, why=why, min_s=least, accepted=accepted, limit=limit)
+    table = show_gaps(
+        *place,
+        question,
+        why=why,
+        min_s=least,
+        accepted=accepted,
+        limit=_TABLE_ROWS if run.output_format == "table" and not run.csv_output_file else None,
+        picture=_picture_size(run),
+    )
     if not table.facts["is_held"]:
         run.say(describe_nothing(table.facts))
         return
     run.show(table)
+    run.show_lines(table.facts.get("picture", ()))
     run.say(describe_gaps(table.facts))
+
+
+def _picture_size(run: Run) -> tuple[int, int] | None:
+    """How many meters and days fit on the terminal; None where stdout is none."""
+    if run.output_format != "table" or not sys.stdout.isatty():
+        return None
+    columns, lines = shutil.get_terminal_size()
+    return max(1, min(lines - _PICTURE_AROUND, 50)), max(1, columns - _PICTURE_ID)

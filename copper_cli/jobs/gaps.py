@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
-from copper_cli.archive.completeness import Lack, Survey, survey
+from copper_cli.archive.completeness import Extent, Lack, Survey, survey
 from copper_cli.archive.home import Owner, open_existing
 from copper_cli.errors import UsageError
 from copper_cli.filling import Shown
@@ -17,6 +18,9 @@ from copper_cli.table import Column, Table
 ACCEPTABLE: Sequence[Shown] = ("missing", "late")
 """What may be accepted: the cloud was asked for it and has it not."""
 
+_MARKS = "fnmlta. "
+"""Of a day in the picture, the worst first."""
+_LEGEND = "f failed  n never asked  m missing  l late  t to come  a accepted  . whole"
 _COLUMNS = (
     Column("Meter", "meter_id"),
     Column("From", "from", show_instant),
@@ -41,12 +45,14 @@ def show_gaps(
     min_s: int = 0,
     accepted: bool = False,
     limit: int | None = None,
+    picture: tuple[int, int] | None = None,
     now_s: float | None = None,
 ) -> Table:
     """A row a gap: meter, from, to, hours, why, last asked, asked again at; the worst meter first.
 
     What was accepted is left out, or with `accepted` all there is. `limit`: not more rows than
-    these. The facts hold `is_held`, the `total` of the fleet, and whether there are `more` rows.
+    these. The facts hold `is_held`, the `total` of the fleet, and whether there are `more` rows;
+    with `picture`, so many meters and days, the lines of draw_fleet.
     """
     now_s = time.time() if now_s is None else now_s
     with open_existing(path) as opened:
@@ -60,9 +66,49 @@ def show_gaps(
                     facts["more"] = True
                     break
                 rows.append(_row(lack, now_s))
+            if picture is not None and found.is_held:
+                facts["picture"] = draw_fleet(found, *picture)
     facts["archive"] = opened.marker.owner.enterprise_id or opened.marker.owner.user
     kind = "Accepted gaps" if accepted else "Gaps"
     return Table(f"{kind} ({question.granularity})", _COLUMNS, rows, facts)
+
+
+def draw_fleet(found: Survey, meters: int, days: int) -> list[str]:
+    """A line a meter that lacks something, the worst first, a character a day, the last days.
+
+    Of a day the worst counts. Empty where nothing is lacking; the first line says which days.
+    """
+    fleet = found.worst_fleet(meters)
+    if not fleet:
+        return []
+    last = max(_day(extent.end_s - 1, extent.zone) for extent, _ in fleet)
+    first = min(_day(extent.start_s, extent.zone) for extent, _ in fleet)
+    first = max(first, last - timedelta(days=days - 1))
+    width = max(len(extent.meter_id) for extent, _ in fleet)
+    lines = [f"{'':{width}}  {first.isoformat()} to {last.isoformat()}, a character a day"]
+    for extent, lacks in fleet:
+        marks = _marks(extent, lacks, first, (last - first).days + 1)
+        lines.append(f"{extent.meter_id:{width}}  {marks}")
+    return [*lines, f"{'':{width}}  {_LEGEND}"]
+
+
+def _marks(extent: Extent, lacks: Sequence[Lack], first: date, days: int) -> str:
+    marks = [" "] * days
+
+    def put(start_s: int, end_s: int, mark: str) -> None:
+        begin = (_day(start_s, extent.zone) - first).days
+        end = (_day(end_s - 1, extent.zone) - first).days
+        for place in range(max(begin, 0), min(end, days - 1) + 1):
+            marks[place] = min(mark, marks[place], key=_MARKS.index)
+
+    put(extent.start_s, extent.end_s, ".")
+    for lack in lacks:
+        put(lack.start_s, lack.end_s, "a" if lack.is_accepted else lack.why[0])
+    return "".join(marks)
+
+
+def _day(instant_s: int, zone: tzinfo) -> date:
+    return datetime.fromtimestamp(instant_s, zone).date()
 
 
 def accept_gaps(
