@@ -181,7 +181,9 @@ _DAY_COUNTS = (
     "accepted",
     "bad meters",
 )
-_WORST_FIRST = "t.bad DESC, t.late DESC, t.to_come DESC, f.n"
+_WORST_FIRST = """
+FROM tally AS t JOIN fleet AS f ON f.n = t.n ORDER BY t.bad DESC, t.late DESC, t.to_come DESC, f.n
+"""
 _SUMS = """
 count(*), min(coalesce(t.open_s, f.until_s)), sum(f.expected), total(t.to_come), total(t.late),
 total(t.missing), total(t.failed), total(t.never), total(t.overdue), total(t.accepted),
@@ -511,8 +513,7 @@ class Survey:
     def worst_fleet(self, count: int) -> list[tuple[Extent, list[Lack]]]:
         """Meters that lack something, the worst first, each with all that it lacks."""
         meters = self._db.execute(
-            "SELECT f.n, f.id, f.zone, f.from_s, f.until_s FROM tally AS t"
-            f" JOIN fleet AS f ON f.n = t.n ORDER BY {_WORST_FIRST} LIMIT ?",
+            f"SELECT f.n, f.id, f.zone, f.from_s, f.until_s {_WORST_FIRST} LIMIT ?",
             (count,),
         ).fetchall()
         return [

@@ -21,8 +21,6 @@ _TABLE_ROWS = 500
 """A person reads no more; the other forms have all."""
 _PICTURE_AROUND = 6
 """Lines that the picture leaves to what stands around it."""
-_PICTURE_ID = 22
-"""Columns for a meter's id."""
 _WORDS = ("to come", "late", "missing", "failed", "never asked")
 
 
@@ -107,8 +105,8 @@ def gaps(
 
 
 def _picture_size(run: Run) -> tuple[int, int] | None:
-    """How many meters and days fit on the terminal; None where stdout is none."""
+    """How many meters fit on the terminal, and how wide it is; None where stdout is none."""
     if run.output_format != "table" or not sys.stdout.isatty():
         return None
     columns, lines = shutil.get_terminal_size()
-    return max(1, min(lines - _PICTURE_AROUND, 50)), max(1, columns - _PICTURE_ID)
+    return max(1, min(lines - _PICTURE_AROUND, 50)), columns

@@ -52,7 +52,7 @@ def show_gaps(
 
     What was accepted is left out, or with `accepted` all there is. `limit`: not more rows than
     these. The facts hold `is_held`, the `total` of the fleet, and whether there are `more` rows;
-    with `picture`, so many meters and days, the lines of draw_fleet.
+    with `picture`, so many meters and columns, the lines of draw_fleet.
     """
     now_s = time.time() if now_s is None else now_s
     with open_existing(path) as opened:
@@ -73,18 +73,18 @@ def show_gaps(
     return Table(f"{kind} ({question.granularity})", _COLUMNS, rows, facts)
 
 
-def draw_fleet(found: Survey, meters: int, days: int) -> list[str]:
+def draw_fleet(found: Survey, meters: int, columns: int) -> list[str]:
     """A line a meter that lacks something, the worst first, a character a day, the last days.
 
-    Of a day the worst counts. Empty where nothing is lacking; the first line says which days.
+    So many meters at most, and lines of so many columns. Of a day the worst counts. Empty where nothing is lacking; the first line says which days.
     """
     fleet = found.worst_fleet(meters)
     if not fleet:
         return []
     last = max(_day(extent.end_s - 1, extent.zone) for extent, _ in fleet)
     first = min(_day(extent.start_s, extent.zone) for extent, _ in fleet)
-    first = max(first, last - timedelta(days=days - 1))
     width = max(len(extent.meter_id) for extent, _ in fleet)
+    first = max(first, last - timedelta(days=max(1, columns - width - 2) - 1))
     lines = [f"{'':{width}}  {first.isoformat()} to {last.isoformat()}, a character a day"]
     for extent, lacks in fleet:
         marks = _marks(extent, lacks, first, (last - first).days + 1)
