@@ -46,7 +46,7 @@ _MAKE = (
     "CREATE TEMP TABLE fleet (n INTEGER PRIMARY KEY, id TEXT NOT NULL, type TEXT, premise TEXT,"
     " zone TEXT, series INTEGER, grid TEXT, held INTEGER, from_s INTEGER, until_s INTEGER,"
     " expected INTEGER)",
-    "CREATE TEMP TABLE zones (name TEXT PRIMARY KEY, start_s INTEGER, end_s INTEGER)",
+    "CREATE TEMP TABLE zones (name TEXT PRIMARY KEY, grid TEXT, start_s INTEGER, end_s INTEGER)",
     "CREATE TEMP TABLE extent (n INTEGER PRIMARY KEY, first_s INTEGER, last_s INTEGER,"
     " total_s INTEGER)",
     "CREATE TEMP TABLE pieces (n INTEGER, start_s INTEGER, end_s INTEGER, code INTEGER,"
@@ -343,7 +343,7 @@ class Survey:
         is_even = self._step is not None and self._step <= BUCKET_S["hour"]
         self._ruler: dict[str, Any] = {
             "length": length,
-            "slack": 0 if is_even else length / 12,  # clock changes, months of 28 days
+            "slack": length / 12,  # clock changes, months of 28 days
             "final_s": int(asked.now_s) - FINAL_S,
             "old_s": int(asked.now_s) - TO_COME_S,
             "overdue_s": int(asked.now_s) - asked.allow_late_s,
@@ -498,9 +498,7 @@ class Survey:
 
         `why`: only what is called so. `accepted`: only what was accepted, else only what was not.
         """
-        meters = self._db.execute(
-            f"SELECT f.n, f.id FROM tally AS t JOIN fleet AS f ON f.n = t.n ORDER BY {_WORST_FIRST}"  # noqa: S608
-        )
+        meters = self._db.execute(f"SELECT f.n, f.id {_WORST_FIRST}")
         for n, meter_id in meters:
             for lack in self._join(self._parts(n, meter_id)):
                 if (
@@ -600,10 +598,13 @@ class Survey:
     def _bound(self, first_s: int, *, is_even: bool) -> None:
         """From when to when there should be something of each meter."""
         self._db.executemany(
-            "INSERT INTO zones VALUES (?, ?, ?)",
-            [(name, *self._bounds_in(place.zone, first_s)) for name, place in self._places.items()],
+            "INSERT INTO zones VALUES (?, ?, ?, ?)",
+            [
+                (name, place.grid, *self._bounds_in(place.zone, first_s))
+                for name, place in self._places.items()
+            ],
         )
-        phase = "coalesce(iif(grid NOT GLOB '*[^0-9]*', CAST(grid AS INTEGER), 0), 0)"
+        phase = "CAST(coalesce(fleet.grid, z.grid, '0') AS INTEGER)"
         statement = _BOUNDS.format(phase=phase) if is_even else _LOOSE_BOUNDS
         self._db.execute(statement, {"step": self._step} if is_even else {})
         self._db.execute(_EXPECTED, self._ruler)

@@ -76,7 +76,8 @@ def show_gaps(
 def draw_fleet(found: Survey, meters: int, columns: int) -> list[str]:
     """A line a meter that lacks something, the worst first, a character a day, the last days.
 
-    So many meters at most, and lines of so many columns. Of a day the worst counts. Empty where nothing is lacking; the first line says which days.
+    So many meters at most, and lines of so many columns. Of a day the worst counts.
+    Empty where nothing is lacking; the first line says which days.
     """
     fleet = found.worst_fleet(meters)
     if not fleet:
