@@ -108,7 +108,7 @@ def test_a_gap_says_what_and_when(held: Sandbox, copper: Copper, tmp_path: Path)
         "why": "missing",
         "accepted": False,
         "last_asked": "2022-03-08T00:00:00-07:00",
-        "asked_again": "with --recheck",
+        "asked_again": "next run",
     }
     assert copper("gaps", *WEEK, "--min", "6h", "--format", "ndjson").out == ""
     assert copper("gaps", *WEEK, "--min", "5h", "--format", "ndjson").out != ""
