@@ -68,7 +68,7 @@ def describe_trouble(facts: Facts) -> Iterator[str]:
             f"{noun(facts['granularity'])} since {day_text(one['since'], facts['now'])}"
         )
     yield from describe_quota(facts)
-    yield "copper gaps names each gap, why it is there and when it is asked for again."
+    yield "Each gap, why it is there and when it is asked for again: copper gaps"
 
 
 def describe_quota(facts: Facts) -> Iterator[str]:
