@@ -93,20 +93,22 @@ def gaps(
         why=why,
         min_s=least,
         accepted=accepted,
-        limit=_TABLE_ROWS if run.output_format == "table" and not run.csv_output_file else None,
+        limit=_TABLE_ROWS
+        if run.screen.output_format == "table" and not run.screen.csv_output_file
+        else None,
         picture=_picture_size(run),
     )
     if not table.facts["is_held"]:
         run.say(describe_nothing(table.facts))
         return
-    run.show(table)
-    run.show_lines(table.facts.get("picture", ()))
+    run.screen.show(table)
+    run.screen.show_lines(table.facts.get("picture", ()))
     run.say(describe_gaps(table.facts))
 
 
 def _picture_size(run: Run) -> tuple[int, int] | None:
     """How many meters fit on the terminal, and how wide it is; None where stdout is none."""
-    if run.output_format != "table" or not sys.stdout.isatty():
+    if run.screen.output_format != "table" or not sys.stdout.isatty():
         return None
     columns, lines = shutil.get_terminal_size()
     return max(1, min(lines - _PICTURE_AROUND, 50)), columns

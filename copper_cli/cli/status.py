@@ -100,12 +100,12 @@ def status(
         ledger=run.ledger_settings(),
     )
     is_well = table.facts["is_well"]
-    run.show_lines(describe_status(table.facts))
-    if table.facts["is_held"] and (by or not is_well or run.output_format != "table"):
-        run.show(table)
+    run.screen.show_lines(describe_status(table.facts))
+    if table.facts["is_held"] and (by or not is_well or run.screen.output_format != "table"):
+        run.screen.show(table)
     else:
-        run.write_table_file(table)
+        run.screen.write_table_file(table)
     if table.facts["is_held"] and not is_well:
-        run.show_lines(describe_trouble(table.facts))
+        run.screen.show_lines(describe_trouble(table.facts))
     if check and not is_well:
-        run.fail(describe_lack(table.facts))
+        run.screen.fail(describe_lack(table.facts))
