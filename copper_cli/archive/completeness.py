@@ -45,7 +45,7 @@ _DROP = tuple(f"DROP TABLE IF EXISTS temp.{name}" for name in _TABLES)
 _MAKE = (
     "CREATE TEMP TABLE fleet (n INTEGER PRIMARY KEY, id TEXT NOT NULL, type TEXT, premise TEXT,"
     " zone TEXT, series INTEGER, grid TEXT, held INTEGER, from_s INTEGER, until_s INTEGER,"
-    " expected INTEGER)",
+    " end_s INTEGER, expected INTEGER)",
     "CREATE TEMP TABLE zones (name TEXT PRIMARY KEY, grid TEXT, start_s INTEGER, end_s INTEGER)",
     "CREATE TEMP TABLE extent (n INTEGER PRIMARY KEY, first_s INTEGER, last_s INTEGER,"
     " total_s INTEGER)",
@@ -97,12 +97,13 @@ _BOUNDS = """
 UPDATE fleet SET
     from_s = max(z.start_s + (({phase} - z.start_s) % :step + :step) % :step,
         coalesce(from_s - (from_s - {phase}) % :step, 0)),
+    end_s = z.end_s - (z.end_s - {phase}) % :step,
     until_s = min(z.end_s - (z.end_s - {phase}) % :step,
         coalesce(until_s - (until_s - {phase}) % :step, z.end_s))
 FROM zones AS z WHERE z.name = fleet.zone
 """
 _LOOSE_BOUNDS = """
-UPDATE fleet SET from_s = max(z.start_s, coalesce(from_s, 0)),
+UPDATE fleet SET from_s = max(z.start_s, coalesce(from_s, 0)), end_s = z.end_s,
     until_s = min(z.end_s, coalesce(until_s, z.end_s))
 FROM zones AS z WHERE z.name = fleet.zone
 """
@@ -185,7 +186,7 @@ _WORST_FIRST = """
 FROM tally AS t JOIN fleet AS f ON f.n = t.n ORDER BY t.bad DESC, t.late DESC, t.to_come DESC, f.n
 """
 _SUMS = """
-count(*), min(coalesce(t.open_s, f.until_s)), sum(f.expected), total(t.to_come), total(t.late),
+count(*), min(coalesce(t.open_s, f.end_s)), sum(f.expected), total(t.to_come), total(t.late),
 total(t.missing), total(t.failed), total(t.never), total(t.overdue), total(t.accepted),
 sum(coalesce(t.bad, 0) > 0)
 """
@@ -473,7 +474,7 @@ class Survey:
         ends = sorted(
             end_s
             for (end_s,) in self._db.execute(
-                "SELECT coalesce(t.open_s, f.until_s) FROM fleet AS f"
+                "SELECT coalesce(t.open_s, f.end_s) FROM fleet AS f"
                 " LEFT JOIN tally AS t ON t.n = f.n"
             )
         )

@@ -98,12 +98,11 @@ def gaps(
         else None,
         picture=_picture_size(run),
     )
-    if not table.facts["is_held"]:
-        run.say(describe_nothing(table.facts))
-        return
-    run.screen.show(table)
+    is_held = table.facts["is_held"]
+    if is_held or run.screen.output_format != "table":
+        run.screen.show(table)
     run.screen.show_lines(table.facts.get("picture", ()))
-    run.say(describe_gaps(table.facts))
+    run.say(describe_gaps(table.facts) if is_held else describe_nothing(table.facts))
 
 
 def _picture_size(run: Run) -> tuple[int, int] | None:

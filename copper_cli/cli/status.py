@@ -101,7 +101,8 @@ def status(
     )
     is_well = table.facts["is_well"]
     run.screen.show_lines(describe_status(table.facts))
-    if table.facts["is_held"] and (by or not is_well or run.screen.output_format != "table"):
+    is_shown = table.facts["is_held"] and (by or not is_well)
+    if is_shown or run.screen.output_format != "table":
         run.screen.show(table)
     else:
         run.screen.write_table_file(table)

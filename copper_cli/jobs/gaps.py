@@ -12,7 +12,7 @@ from copper_cli.archive.completeness import Extent, Lack, Survey, survey
 from copper_cli.archive.home import Owner, open_existing
 from copper_cli.errors import UsageError
 from copper_cli.filling import Shown
-from copper_cli.jobs.status import Question, check_owner, local, places_of, show_instant
+from copper_cli.jobs.status import Question, check_owner, check_span, local, places_of, show_instant
 from copper_cli.table import Column, Table
 
 ACCEPTABLE: Sequence[Shown] = ("missing", "late")
@@ -59,6 +59,7 @@ def show_gaps(
         check_owner(path, opened.marker.owner, owner)
         asked = question.asked(now_s)
         with survey(opened.archive, asked, places_of(question.granularity)) as found:
+            check_span(found, question)
             facts = _facts(found, question)
             rows: list[tuple[Any, ...]] = []
             for lack in found.lacks(why=why, accepted=accepted, min_s=min_s):

@@ -88,6 +88,7 @@ def show_status(
     with open_existing(path) as opened:
         check_owner(path, opened.marker.owner, owner)
         with survey(opened.archive, asked, places_of(question.granularity)) as found:
+            check_span(found, question)
             facts = _facts(opened.marker, question, found, now_s)
             rows = _rows(found, by) if found.is_held else []
     facts["quota"] = [] if ledger is None else _quota(ledger)
@@ -101,6 +102,16 @@ def check_owner(path: Path, found: Owner, owner: Owner | None) -> None:
         raise UsageError(
             f"{path} is the archive of {found}; the settings are those of {owner}. Type --archive "
             f"{path} where that one is meant."
+        )
+
+
+def check_span(found: Survey, question: Question) -> None:
+    """UsageError for a span in which nothing could be lacking: it would look whole."""
+    is_named = question.since is not None or question.until is not None
+    if is_named and found.is_held and not found.groups()[0].expected:
+        raise UsageError(
+            "no hour of that span is over, or no meter was there yet: name another with --since "
+            "and --until."
         )
 
 

@@ -227,6 +227,23 @@ def test_what_is_accepted_no_longer_fails(archive: Archive) -> None:
         assert found.groups()[0].bad == 3
 
 
+def test_a_part_of_what_was_accepted_is_taken_back(archive: Archive) -> None:
+    """From a day on: what ended by its midnight stays accepted."""
+    see(archive, "m")
+    midnight = LAST - 40 * D
+    gone = tuple(midnight + hour * H for hour in (-1, 0, 1, 2))
+    land(archive, "m", (LAST - 50 * D) // D * D, LAST, without=gone)
+    with survey(archive, ask(archive), place, writes=True) as found:
+        found.accept(found.lacks(why=("missing",)))
+    day = datetime.fromtimestamp(midnight, UTC).date()
+    with survey(archive, ask(archive, since=day), place, writes=True) as found:
+        assert found.reopen() == 1
+    with survey(archive, ask(archive), place) as found:
+        (kept,), (open_,) = list(found.lacks(accepted=True)), list(found.lacks())
+    assert (kept.start_s, kept.end_s) == (midnight - 2 * H, midnight)
+    assert (open_.start_s, open_.end_s) == (midnight, midnight + 2 * H)
+
+
 def test_accepted_late_hours_are_missing(archive: Archive) -> None:
     see(archive, "m")
     land(archive, "m", (LAST - 50 * D) // D * D, LAST, without=(LAST - 9 * D,))
@@ -276,7 +293,7 @@ def test_the_fleet_is_what_lists_named(archive: Archive) -> None:
     land(archive, "young", LAST - 5 * D, LAST)
     with survey(archive, ask(archive), place) as found:
         by_name = {one.name: one for one in found.groups("meter")}
-        assert found.whole_until() == (LAST, 2)
+        assert found.whole_until() == (LAST, 3)  # of one that left nothing is waited for
     whole = (LAST - begin) // H
     assert (by_name["never"].never_asked, by_name["never"].to_come) == (whole - 48 - 1 + 1, 48)
     assert (by_name["left"].expected, by_name["left"].bad) == (whole - 9 * 24, 0)

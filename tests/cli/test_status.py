@@ -140,6 +140,9 @@ def test_where_nothing_is_held(cloud: Sandbox, copper: Copper) -> None:
     assert (ended.code, len(ended.lines)) == (0, 1)
     assert "nothing is held hourly. Fetch some: copper meter usage" in ended.out
     assert copper("status", "--check").code == 6
+    assert copper("status", "--format", "json").json["is_held"] is False
+    ended = copper("gaps", "--format", "json")
+    assert (ended.json["rows"], "nothing is held hourly" in ended.err) == ([], True)
     assert copper("meter", "usage", *USAGE[2:4], "--granularity", "day", "--quiet").code == 0
     assert "It holds day: --granularity day shows that." in copper("status").out
     ended = copper("status", *WEEK, "--granularity", "day")
@@ -152,6 +155,16 @@ def test_without_an_archive_or_whose(copper: Copper, tmp_path: Path) -> None:
     ended = copper("status", "--since", "2022-03-08", "--until", "2022-03-01")
     assert (ended.code, "is not before" in ended.err) == (2, True)
     assert copper("status", "--allow-late", "soon").code == 2
+
+
+@pytest.mark.parametrize("span", [("--since", "2199-01-01"), ("--until", "2010-01-01")])
+def test_a_span_of_nothing_is_not_whole(
+    held: Sandbox, copper: Copper, span: tuple[str, str]
+) -> None:
+    """Of hours that are still to be, or before any meter was there, nobody can say that."""
+    for command in (("status", "--check"), ("gaps",)):
+        ended = copper(*command, *span)
+        assert (ended.code, "no hour of that span is over" in ended.err) == (2, True)
 
 
 def test_calls_spent_without_the_secret(
