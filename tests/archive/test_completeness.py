@@ -297,6 +297,7 @@ def test_the_fleet_is_what_lists_named(archive: Archive) -> None:
     whole = (LAST - begin) // H
     assert (by_name["never"].never_asked, by_name["never"].to_come) == (whole - 48 - 1 + 1, 48)
     assert (by_name["left"].expected, by_name["left"].bad) == (whole - 9 * 24, 0)
+    assert by_name["left"].whole_until_s == LAST
     assert (by_name["young"].expected, by_name["young"].bad) == (5 * 24, 0)
 
 

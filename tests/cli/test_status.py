@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,25 @@ def test_by_day_and_meter(held: Sandbox, copper: Copper, tmp_path: Path) -> None
     first = copper("status", *WEEK, "--by", "meter", "--format", "json").json["rows"][0]
     assert (first["meter_id"], first["failed"]) == (meter, 30)
     assert "Completeness by premise" in copper("status", *WEEK, "--by", "premise").out
+
+
+def test_late_is_allowed_as_it_is_typed(held: Sandbox, copper: Copper, tmp_path: Path) -> None:
+    """Each meter lacks one hour that ended five days ago: late, and older than two days."""
+    now_s = int(time.time()) // 3600 * 3600
+    bounds = [now_s - 20 * 86400, now_s - 5 * 86400 - 3600, now_s - 5 * 86400, now_s + 7200]
+    with open_existing(tmp_path / "archive") as opened, opened.archive.transaction() as db:
+        db.execute("DELETE FROM coverage")
+        for place, state in enumerate(("known", "null", "known")):
+            start_s, end_s = bounds[place : place + 2]
+            db.execute(
+                "INSERT INTO coverage SELECT id, ?, ?, ?, ?, ?, 0 FROM series",
+                (start_s, end_s, state, now_s, (end_s - start_s) // 3600),
+            )
+    ended = copper("status", "--check")
+    assert (ended.code, "at 4 meters: 4 late." in ended.err) == (6, True)
+    assert copper("status", "--check", "--allow-late", "4d").code == 6
+    assert copper("status", "--check", "--allow-late", "6d").code == 0
+    assert copper("gaps", "--why", "late", "--format", "ndjson").out.count("\n") == 4
 
 
 def test_where_nothing_is_held(cloud: Sandbox, copper: Copper) -> None:
