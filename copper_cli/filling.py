@@ -19,6 +19,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from copper_cli.buckets import BUCKET_S, DAY_S, Grid, count_buckets
 
@@ -33,8 +34,33 @@ amount grows."""
 ASK_AGES_S = tuple(days * DAY_S for days in (1, 2, 4, 8, 16, 30))
 """Ages at which what is late is asked for again."""
 
+Shown = Literal["known", "to come", "late", "missing", "failed", "never asked"]
+"""What a bucket is called on every screen."""
+
 _MOST_GAPS = 64
 """Of one file: a manifest of ten thousand files must stay readable."""
+
+
+def name_state(
+    stored: str | None, end_s: float, now_s: float, *, is_accepted: bool = False
+) -> Shown:
+    """What a bucket that ends at an instant is called, by what the archive has of it.
+
+    That is `known`, `null`, `absent`, `failed`, or None where nobody ever asked for it. What a
+    person has accepted is missing however young it is; what was never asked for is to come as
+    long as no answer would have to have it.
+    """
+    if stored == "known":
+        return "known"
+    if stored == "failed":
+        return "failed"
+    if stored is not None and is_accepted:
+        return "missing"
+    if end_s > now_s - TO_COME_S:
+        return "to come"
+    if stored is None:
+        return "never asked"
+    return "late" if end_s > now_s - FINAL_S else "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +174,22 @@ def _is_running(gap: Gap, now_s: float) -> bool:
     """True where one of the buckets has begun, is not over, and is longer than an hour."""
     length_s = (gap.until_s - gap.after_s) / gap.count
     return length_s > RUNNING_S and gap.after_s < now_s < gap.until_s
+
+
+def find_next_ask(gap: Gap, asked_s: float, now_s: float) -> float | None:
+    """When one of these buckets is to be asked for again after `asked_s`; None: never by itself.
+
+    Not later than now where that is due. What is younger than two days is asked for by each run.
+    """
+    found = []
+    if gap.count_after(now_s - TO_COME_S):
+        found.append(now_s)
+    step = (gap.until_s - gap.after_s) / gap.count
+    for age_s in ASK_AGES_S:
+        after = gap.count - gap.count_after(asked_s - age_s)
+        if after < gap.count:
+            found.append(gap.after_s + (after + 1) * step + age_s)
+    return min(found, default=None)
 
 
 def _ends_between(gap: Gap, after_s: float, until_s: float) -> bool:

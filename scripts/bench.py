@@ -732,6 +732,97 @@ def measure_rendering(bench: Bench) -> None:
     bench.add_cpu(name, bare, rendered)
 
 
+STATUS_S = 2.0
+"""What `status` and `gaps` may take beyond the start of the program."""
+
+
+def measure_status(bench: Bench) -> None:
+    """Whether a fleet is whole: beyond what `quota` takes, which only starts and shows a table.
+
+    A fleet in which each meter only waits for its newest hours, and one in which each has a hole of
+    two hours that were never asked for and some that are missing: up to four ranges a meter.
+    """
+    meters = bench.size(100_000, 10_000)
+    env = plain_environment() | {"HOME": str(bench.folder)}
+    env |= Cloud("http://127.0.0.1:9").environment(bench.place())
+    for kind in ("whole", "holes"):
+        folder = bench.place()
+        run([sys.executable, __file__, "_fleet", str(folder), str(meters), kind], env)
+
+        def ask(*words: str, at: Path = folder) -> Sample:
+            return run([COPPER, *words, "--archive", str(at)], env)
+
+        for command in ("status", "gaps"):
+            start, ours = take_turns(
+                lambda: run([COPPER, "quota"], env),
+                lambda command=command: ask(command),  # type: ignore[misc]
+                quick=bench.quick,
+            )
+            for what in ("wall_s", "cpu_s"):
+                before, after = (median(getattr(s, what) for s in one) for one in (start, ours))
+                name = f"status: {command}, {meters:,} meters, {kind}, beyond start"
+                if what == "cpu_s":
+                    name += ", processor"
+                taken = after - before
+                target = 1.0 if what == "wall_s" and not bench.quick else None
+                bench.add(
+                    name,
+                    f"{STATUS_S:.1f} s",
+                    f"{taken:.2f} s",
+                    taken / STATUS_S,
+                    target,
+                    len(ours),
+                )
+        shutil.rmtree(folder)
+
+
+def cover_fleet(folder: str, meters: str, kind: str) -> None:
+    """An archive in which a fleet was listed, and what is known of 400 days of hours of each."""
+    from copper_cli.archive import Archive
+    from copper_cli.archive.home import Marker, Owner, write_marker
+
+    path, now_s = Path(folder), int(time.time()) // HOUR_S * HOUR_S
+    start_s, count = (now_s - 400 * 24 * HOUR_S) // 86400 * 86400, int(meters)
+    path.mkdir()
+    owner = Owner("http://127.0.0.1", "fleet")
+    write_marker(path, Marker("0" * 32, owner, "2022-01-01T00:00:00Z", "00" * 32))
+    archive = Archive(path, archive_id="0" * 32)
+    types, zones = ("power", "gas", "water"), ("America/New_York", "America/Denver", "UTC")
+
+    def listed() -> Iterator[tuple[str, str, int, int, str]]:
+        for n in range(count):
+            about = {"type": types[n % 3], "state": "connected", "premise_id": f"p{n // 2}"}
+            body = json.dumps(about | {"created_at": "2020-01-01T00:00:00Z", "uom": "kwh"})
+            yield "meter", f"07:{n:08d}", start_s, now_s, body
+        for n in range(count // 2 + 1):
+            body = json.dumps({"name": "Home", "city_town": "Denver", "timezone": zones[n % 3]})
+            yield "premise", f"p{n}", start_s, now_s, body
+
+    def covered() -> Iterator[tuple[int, int, int, str, int, int]]:
+        for n in range(count):
+            last_s = now_s - (1 + n % 7) * HOUR_S
+            a, b = (start_s + days * 86400 for days in (100 + n % 150, 300 + n % 50))
+            bounds = [(start_s, a, "known"), (a, b, "known"), (b, last_s, "known")]
+            bounds.append((last_s, now_s + HOUR_S, "null"))
+            if kind == "holes":
+                c = a + (1 + n % 40) * HOUR_S
+                bounds = [(start_s, a, "known"), (a, c, "absent")]
+                bounds += [(c + 2 * HOUR_S, b, "known"), (b, last_s, "known")]
+            for place, (first_s, end_s, state) in enumerate(bounds):
+                yield n + 1, first_s, end_s, state, now_s - place, (end_s - first_s) // HOUR_S
+
+    with archive.transaction() as db:
+        db.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", listed())
+        db.execute("INSERT INTO notes VALUES ('list meter', ?)", (str(now_s),))
+        db.executemany(
+            "INSERT INTO series (id, subject, kind, granularity, grid)"
+            " VALUES (?, ?, 'usage', 'hour', '0')",
+            ((n + 1, f"07:{n:08d}") for n in range(count)),
+        )
+        db.executemany("INSERT INTO coverage VALUES (?, ?, ?, ?, ?, ?, 0)", covered())
+    archive.close()
+
+
 HOUR_S = 3600
 YEAR_S = 1735689600
 """Where the year begins: 2025, UTC."""
@@ -855,6 +946,7 @@ GROUPS: Mapping[str, Callable[[Bench], None]] = {
     "growth": measure_growth,
     "again": measure_again,
     "archive": measure_archive,
+    "status": measure_status,
 }
 PARTS: Mapping[str, Callable[..., None]] = {
     "_serve": serve,
@@ -864,6 +956,7 @@ PARTS: Mapping[str, Callable[..., None]] = {
     "_bare": write_bare,
     "_bare_one": write_bare_one,
     "_bare_again": write_bare_again,
+    "_fleet": cover_fleet,
 }
 """What this file does in processes of its own."""
 

@@ -13,8 +13,10 @@ from copper_cli.filling import (
     GapFinder,
     Unfilled,
     count_unfilled,
+    find_next_ask,
     is_due,
     may_change,
+    name_state,
     open_gaps,
     span_gaps,
 )
@@ -140,3 +142,50 @@ def test_a_finder_skips_what_lies_before_its_start():
     finder = GapFinder(Grid((8 * H, 12 * H), "hour"), 10 * H)
     finder.feed([8 * H, 9 * H, 10 * H, 11 * H], [None, 1.0, None, 1.0])
     assert finder.end(12 * H) == [Gap(11 * H, 12 * H, 1)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "days", "word"),
+    [
+        ("known", 1, "known"),
+        ("known", 90, "known"),
+        ("null", 1.99, "to come"),
+        ("absent", 2, "late"),
+        ("null", 29.99, "late"),
+        ("absent", 30, "missing"),
+        ("failed", 1, "failed"),
+        ("failed", 90, "failed"),
+        (None, 1.99, "to come"),
+        (None, 2, "never asked"),
+        (None, 90, "never asked"),
+    ],
+)
+def test_what_a_bucket_is_called(stored: str | None, days: float, word: str) -> None:
+    """What was accepted is missing, but nothing can be accepted that was not asked for."""
+    end_s = NOW - round(days * D)
+    assert name_state(stored, end_s, NOW) == word
+    accepted = "missing" if stored in ("null", "absent") else word
+    assert name_state(stored, end_s, NOW, is_accepted=True) == accepted
+
+
+@given(st.integers(0, 40 * D), st.integers(1, 900))
+def test_names_agree_with_counts(ago_s: int, buckets: int) -> None:
+    """Each bucket of a gap is called what it is counted as."""
+    until_s = NOW - ago_s
+    words = [name_state("null", until_s - place * H, NOW) for place in range(buckets)]
+    found = count_unfilled([Gap(until_s - buckets * H, until_s, buckets)], NOW)
+    assert found == Unfilled(words.count("to come"), words.count("late"), words.count("missing"))
+
+
+@given(st.integers(0, 40 * D), st.integers(1, 900), st.integers(0, 40 * D))
+def test_asked_again_when_it_is_due(ago_s: int, buckets: int, asked_ago_s: int) -> None:
+    """Not a moment before; where no moment is told it is due at none of all that are to come."""
+    until_s = NOW - ago_s
+    gap, asked_s = Gap(until_s - buckets * H, until_s, buckets), NOW - asked_ago_s
+    next_s = find_next_ask(gap, asked_s, NOW)
+    if next_s is not None and next_s > NOW:
+        assert not is_due([gap], asked_s, next_s - 1)
+        assert is_due([gap], asked_s, next_s)
+    assert is_due([gap], asked_s, NOW) == (next_s is not None and next_s <= NOW)
+    if next_s is None:
+        assert not any(is_due([gap], asked_s, NOW + day * D) for day in range(40))

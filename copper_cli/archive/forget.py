@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from copper_cli.archive import partitions
 from copper_cli.archive.lists import hash_id, read_forgotten, read_key
+from copper_cli.archive.schema import ACCEPTED
 from copper_cli.errors import LocalError, UsageError
 from copper_cli.files.names import safe_name
 from copper_cli.files.reasons import local_errors
@@ -38,6 +39,8 @@ SELECT list, id, json_extract(body, '$.premise_id') FROM (
     GROUP BY list, id)
 """
 _DROP_SERIES = (
+    ACCEPTED,  # there or not
+    "DELETE FROM accepted WHERE series IN leaving",
     "DELETE FROM answers WHERE series IN leaving",
     "DELETE FROM edges WHERE series IN leaving",
     "DELETE FROM coverage WHERE series IN leaving",

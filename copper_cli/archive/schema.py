@@ -87,6 +87,12 @@ CREATE TABLE stamps (
     ctime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+ACCEPTED = """
+CREATE TABLE IF NOT EXISTS accepted (
+    series INTEGER NOT NULL, start_s INTEGER NOT NULL, end_s INTEGER NOT NULL,
+    accepted_s INTEGER NOT NULL, PRIMARY KEY (series, start_s)) WITHOUT ROWID
+"""
+"""Made by whoever first needs it: files of this format are there that have it not."""
 
 
 def table_names() -> set[str]:
@@ -95,7 +101,7 @@ def table_names() -> set[str]:
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
-    for statement in _TABLES.split(";"):
+    for statement in [*_TABLES.split(";"), ACCEPTED]:
         if statement.strip():
             db.execute(statement)
 

@@ -42,6 +42,8 @@ _COMMANDS = {
         "archive",
         "What was fetched, kept on this machine: show, check, forget, move.",
     ),
+    "status": ("status", "Whether what is held of the fleet is whole, and what is not."),
+    "gaps": ("gaps", "What is not known of which meter, why, and when it is asked for again."),
     "quota": ("quota", "Calls used and left, and when the next come free."),
     "cache": ("cache", "Answers kept on this machine: show or clear."),
     "sandbox": ("sandbox", "A local cloud of made-up or replayed data."),

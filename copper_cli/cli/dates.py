@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -84,7 +84,23 @@ def looks_like_days_ago(word: str) -> bool:
 
 def takes_days(command: click.Command) -> bool:
     """True where an argument of the command is a day."""
-    return any(isinstance(param.type, DateType) for param in command.params)
+    return any(_is_day(param) for param in command.params)
+
+
+def _is_day(param: click.Parameter) -> bool:
+    return isinstance(param, click.Argument) and isinstance(param.type, DateType)
+
+
+def settle_span(since: Day | None, until: Day | None) -> tuple[date | None, date | None]:
+    """--since and --until as dates; today is that of this machine.
+
+    UsageError where the one is not before the other.
+    """
+    today = datetime.now().astimezone().date()
+    first, last = (None if day is None else _settle(day, today) for day in (since, until))
+    if first and last and first >= last:
+        raise click.UsageError(f"--since {since} is not before --until {until}.")
+    return first, last
 
 
 def explain_days(command: click.Command, formatter: click.HelpFormatter) -> None:
@@ -92,7 +108,11 @@ def explain_days(command: click.Command, formatter: click.HelpFormatter) -> None
     zone = "each gateway's premise"
     if any(param.name == "timezone" for param in command.params):
         zone = "each meter, or in --timezone"
-    days = [(str(p.name).upper(), p.type) for p in command.params if isinstance(p.type, DateType)]
+    days = [
+        (str(p.name).upper(), p.type)
+        for p in command.params
+        if isinstance(p.type, DateType) and _is_day(p)
+    ]
     with formatter.section("Arguments"):
         formatter.write_dl([(name, _explain(kind.use, zone)) for name, kind in days])
     last = [name for name, kind in days if kind is LAST_DAY]

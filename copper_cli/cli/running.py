@@ -99,7 +99,7 @@ class Run:
         if is_typed(self._ctx, "csv_output_file"):
             raise UsageError("--csv-output-file takes a table; this prints JSON, so redirect it.")
 
-    def settings(self, *, individual: bool = False) -> Settings:
+    def settings(self, *, individual: bool = False, needs_secret: bool = True) -> Settings:
         """Option, environment, profile, default; CredentialsError names what is missing.
 
         The cache folder is private afterwards; LocalError where it cannot be trusted.
@@ -118,6 +118,7 @@ class Run:
             profile_first=self._handle is not None or is_typed(self._ctx, "profile"),
             enterprise_typed=is_typed(self._ctx, "enterprise_id"),
             archive_typed=is_typed(self._ctx, "archive"),
+            needs_secret=needs_secret,
         )
         for line in mend_folder(settings.cache_dir):
             self.say(line)
@@ -174,6 +175,18 @@ class Run:
                 "name a profile (--profile), or name the archive (--archive)."
             )
         return default_path(data_dir(self._env), owner), owner
+
+    def ledger_settings(self) -> Settings | None:
+        """By what the ledger of calls is found, for a command that makes none; without the secret.
+
+        None where nothing says who makes them.
+        """
+        if self._values["sandbox"]:
+            return None
+        try:
+            return self.settings(needs_secret=False)
+        except CredentialsError:
+            return None
 
     def cache_folder(self) -> Path:
         """Where answers and tokens are kept."""

@@ -15,6 +15,7 @@ import click
 
 from copper_cli.cli.ending import advise, count, describe_end
 from copper_cli.errors import IncompleteError
+from copper_cli.text import clean
 
 if TYPE_CHECKING:
     from copper_cli.table import Table
@@ -88,13 +89,22 @@ class Screen:
         self._watch().start("", 0, "writing the table")
         if unread := self._unread_rows():
             table = replace(table, facts={**table.facts, "unread_rows": unread})
+        self.write_table_file(table)
+        self._print(self._render(table, noun))
+
+    def write_table_file(self, table: Table) -> None:
+        """The table in --csv-output-file, where that is given."""
         if self.csv_output_file is not None:
             from copper_cli.files.whole import write_whole
             from copper_cli.render.tables import render_csv
 
             raw_cells = self._values["raw_cells"]
             write_whole(self.csv_output_file, render_csv(table, raw_cells=raw_cells))
-        self._print(self._render(table, noun))
+
+    def show_lines(self, lines: Iterable[str]) -> None:
+        """Lines for people on stdout; programs find what they say in the facts of a table."""
+        if self.output_format == "table" and not self._values["quiet"]:
+            self._print(f"{clean(line)}\n" for line in lines)
 
     def show_more(self, table: Table) -> None:
         """A further table for people; programs find it in the facts of the first."""

@@ -50,22 +50,25 @@ def read_settings(
     profile_first: bool = False,
     enterprise_typed: bool = False,
     archive_typed: bool = False,
+    needs_secret: bool = True,
 ) -> Settings:
     """The settings of a run.
 
     Environment goes before profile, but where the profile was named on the command line
     (`profile_first`): whoever types --profile ACME must never get another partner's data
     because a variable is still exported. An enterprise or archive that was typed
-    (`enterprise_typed`, `archive_typed`) goes before both. Raises CredentialsError for what is
+    (`enterprise_typed`, `archive_typed`) goes before both. The secret is not looked for where it
+    is not needed. Raises CredentialsError for what is
     missing, UsageError for what is wrong.
     """
     profile = _read_profile(values, env)
-    found = _credentials(env, profile, profile_first=profile_first)
+    found = _credentials(env, profile, profile_first=profile_first, needs_secret=needs_secret)
     if values.get("enterprise_id") and (enterprise_typed or not found["enterprise_id"]):
         found["enterprise_id"] = values["enterprise_id"]
     if individual:
         found = {"client_id": INDIVIDUAL_CLIENT_ID, "client_secret": None, "enterprise_id": ""}
-    missing = [_VARIABLES[name] for name in _VARIABLES if not individual and not found[name]]
+    needed = [name for name in _VARIABLES if needs_secret or name != "client_secret"]
+    missing = [_VARIABLES[name] for name in needed if not individual and not found[name]]
     if missing:
         raise CredentialsError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. Export "
@@ -172,7 +175,11 @@ def _read_archive(
 
 
 def _credentials(
-    env: Mapping[str, str], profile: Mapping[str, Any], *, profile_first: bool
+    env: Mapping[str, str],
+    profile: Mapping[str, Any],
+    *,
+    profile_first: bool,
+    needs_secret: bool,
 ) -> dict[str, Any]:
     """Client id, secret and enterprise id, each from the first place that has it."""
     exported: dict[str, Any] = {
@@ -183,7 +190,7 @@ def _credentials(
     kept: dict[str, Any] = {
         name: read_pasted(f"the profile's {name}", profile.get(name, "")) for name in _VARIABLES
     }
-    if profile_first or not exported["client_secret"]:
+    if needs_secret and (profile_first or not exported["client_secret"]):
         kept["client_secret"] = read_secret(profile, env)
     places = (kept, exported) if profile_first else (exported, kept)
     return {name: places[0][name] or places[1][name] for name in _VARIABLES}

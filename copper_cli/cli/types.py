@@ -110,6 +110,21 @@ class CountType(click.IntRange):
         self.name = f"whole number from {least} to {most}"  # click says that it is not a valid one
 
 
+class DurationType(click.ParamType[int]):
+    """How long something is, `30m`, `2h`, `2d`, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The seconds; fails with one line for anything else."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]{1,6})([mhd])", value)
+        if not found:
+            self.fail(f"{value!r} is not a duration like 30m, 2h or 2d.", param, ctx)
+        return int(found[1]) * {"m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
 class QuotaType(click.ParamType[str]):
     """Limits such as 100/h,1000/d, as text."""
 
@@ -124,5 +139,6 @@ class QuotaType(click.ParamType[str]):
 
 
 MONTH = MonthType()
+DURATION = DurationType()
 ZONE = ZoneType()
 ID = IdType()
