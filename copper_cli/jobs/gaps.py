@@ -57,7 +57,7 @@ def show_gaps(
     now_s = time.time() if now_s is None else now_s
     with open_existing(path) as opened:
         check_owner(path, opened.marker.owner, owner)
-        asked = question.asked(now_s)
+        asked = question.asked(opened.archive, now_s)
         with survey(opened.archive, asked, places_of(question.granularity)) as found:
             check_span(found, question)
             facts = _facts(found, question)
@@ -135,7 +135,7 @@ def accept_gaps(
     now_s = time.time() if now_s is None else now_s
     with open_existing(path) as opened:
         check_owner(path, opened.marker.owner, owner)
-        asked = question.asked(now_s)
+        asked = question.asked(opened.archive, now_s)
         places = places_of(question.granularity)
         with survey(opened.archive, asked, places, writes=True) as found:
             lacks = list(found.lacks(why=why or ("missing",), min_s=min_s)) if found.is_held else []
@@ -150,7 +150,7 @@ def reopen_gaps(
     now_s = time.time() if now_s is None else now_s
     with open_existing(path) as opened:
         check_owner(path, opened.marker.owner, owner)
-        asked = question.asked(now_s)
+        asked = question.asked(opened.archive, now_s)
         places = places_of(question.granularity)
         with survey(opened.archive, asked, places, writes=True) as found:
             return found.reopen() if found.is_held else 0

@@ -13,8 +13,10 @@ from copper_cli.archive.completeness import Asked, Group, Place, Survey, Whole, 
 from copper_cli.archive.home import Marker, Owner, open_existing
 from copper_cli.errors import UsageError
 from copper_cli.table import Column, Table
+from copper_cli.work.sync_order import read_order
 
 if TYPE_CHECKING:
+    from copper_cli.archive import Archive
     from copper_cli.config import Settings
 
 By = Literal["type", "premise", "meter", "day"]
@@ -50,18 +52,21 @@ class Question:
     granularity: str = "hour"
     """Of the rows."""
     since: date | None = None
-    """From when on; None: from the first day that is held of any meter."""
+    """From when on; None: from where the standing order of `sync` begins, or without one from the
+    first day that is held of any meter."""
     until: date | None = None
     """Up to the midnight that begins this day; None: now."""
     meter_ids: tuple[str, ...] = ()
     """These only; none: all that the archive has seen."""
 
-    def asked(self, now_s: float, *, allow_late_s: int = 0) -> Asked:
+    def asked(self, archive: Archive, now_s: float, *, allow_late_s: int = 0) -> Asked:
         """As the archive is asked."""
+        order = read_order(archive) if self.since is None else None
+        is_ordered = order is not None and order.granularity == self.granularity
         return Asked(
             self.granularity,
             now_s,
-            self.since,
+            order.since if order is not None and is_ordered else self.since,
             self.until,
             self.meter_ids,
             allow_late_s=allow_late_s,
@@ -84,9 +89,9 @@ def show_status(
     `total`, `whole_until`, `whole_meters`, `worst`, `quota` of the ledger that is named.
     """
     now_s = time.time() if now_s is None else now_s
-    asked = question.asked(now_s, allow_late_s=allow_late_s)
     with open_existing(path) as opened:
         check_owner(path, opened.marker.owner, owner)
+        asked = question.asked(opened.archive, now_s, allow_late_s=allow_late_s)
         with survey(opened.archive, asked, places_of(question.granularity)) as found:
             check_span(found, question)
             facts = _facts(opened.marker, question, found, now_s)

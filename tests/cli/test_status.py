@@ -219,3 +219,14 @@ def test_the_fleet_as_a_picture(
     assert lines[at].strip().startswith("2022-03-01 to 2022-03-07")
     assert lines[at + 1] == f"{meter}  ff....."
     assert "f failed" in lines[at + 2]
+
+
+def test_it_begins_where_the_standing_order_does(held: Sandbox, copper: Copper) -> None:
+    """What older files left in the archive is no part of what is kept; what is typed goes before."""
+    assert copper("meter", "usage", "2021-03-01", "2021-03-03", "--output-dir", "old").code == 0
+    assert "hourly since 2021-03-01" in copper("status", "--until", "2022-03-08").lines[0]
+    order = ("--since", "2022-03-01", "--granularity", "hour", "--keep")
+    assert copper("sync", *order, "--calls", "0").code in (0, 5)
+    assert "hourly since 2022-03-01" in copper("status", "--until", "2022-03-08").lines[0]
+    ended = copper("status", "--since", "2021-03-01", "--until", "2022-03-08")
+    assert "hourly since 2021-03-01" in ended.lines[0]
