@@ -11,13 +11,15 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from copper_cli.archive.months import Month
 from copper_cli.archive.parquet import duck_errors, pattern, quote
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from copper_cli.archive import Archive
+
+T = TypeVar("T")
 
 _ROWS_AT_ONCE = 2048
 _MOST_THREADS = 4
@@ -136,7 +140,7 @@ class Queries:
         """
         with self._opened(statement) as duck:
             with _sql_errors(statement.typed, statement.at):
-                found = duck.execute(statement.sql)
+                found = _let_stop(duck, lambda: duck.execute(statement.sql))
                 names = _distinct([name for name, *_ in found.description or ()])
             yield Answer(names, _read(duck, statement))
 
@@ -148,10 +152,11 @@ class Queries:
             duck = stack.enter_context(self._opened(statement, file))
             with _sql_errors(statement.typed, statement.at):
                 # The text is a whole question by itself: it cannot end the one around it.
-                done = duck.execute(
+                copy = (
                     f"COPY (\n{statement.sql}\n) TO {quote(file)} "
                     "(FORMAT parquet, COMPRESSION zstd)"
                 )
+                done = _let_stop(duck, lambda: duck.execute(copy))
                 (count,) = done.fetchone() or (0,)
             kept = stack.pop_all()
 
@@ -241,18 +246,39 @@ def _check_kind(statement: Any) -> None:
     if kind not in _ALLOWED:
         word = re.match(r"[\s(]*(\w+)", statement.query)
         raise UsageError(
-            f"{word[1].upper() if word else kind} is not allowed here: the archive is only read. Ask with "
-            "SELECT, DESCRIBE, SUMMARIZE, SHOW TABLES or EXPLAIN."
+            f"{word[1].upper() if word else kind} is not allowed here: the archive is only read. "
+            "Ask with SELECT, DESCRIBE, SUMMARIZE, SHOW TABLES or EXPLAIN."
         )
 
 
 def _read(duck: duckdb.DuckDBPyConnection, statement: Statement) -> Iterator[list[tuple[Any, ...]]]:
     while True:
         with _sql_errors(statement.typed, statement.at):
-            rows = duck.fetchmany(_ROWS_AT_ONCE)
+            rows = _let_stop(duck, lambda: duck.fetchmany(_ROWS_AT_ONCE))
         if not rows:
             return
         yield [tuple(map(_plain, row)) for row in rows]
+
+
+def _let_stop(duck: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """What the work gives. At Ctrl-C it is stopped: DuckDB itself may not hear of that for long."""
+    found: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as error:
+            found.set_exception(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    try:
+        return found.result()
+    except KeyboardInterrupt:
+        while thread.is_alive():
+            duck.interrupt()
+            thread.join(0.1)
+        raise
 
 
 def _plain(value: Any) -> Any:
@@ -302,10 +328,6 @@ def _sql_errors(typed: str, at: int) -> Iterator[None]:
         raise _explain(error, typed, at) from error
     except (ValueError, OverflowError) as error:  # a date that Python cannot hold
         raise UsageError(f"SQL: a value cannot be shown: {one_line(str(error))}.") from error
-    except RuntimeError as error:
-        if "interrupted" not in str(error):
-            raise
-        raise KeyboardInterrupt from error
 
 
 def _explain(error: duckdb.Error, typed: str, at: int) -> Exception:

@@ -70,8 +70,8 @@ def answer(run: Run, asking: Asking, sql: str, file: Path | None) -> None:
     statements = asking.split(sql)
     if len(statements) > 1 and (file is not None or run.screen.output_format != "table"):
         raise UsageError(
-            f"these are {len(statements)} questions; a file and --format {run.screen.output_format} take "
-            "one."
+            f"these are {len(statements)} questions; a file takes one, and so does every --format "
+            "but table."
         )
     for statement in statements:
         if line := asking.publish():
