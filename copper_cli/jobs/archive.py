@@ -220,7 +220,7 @@ def tend_order(path: Path, owner: Owner | None, *, drop: bool) -> SyncOrder | No
     from copper_cli.work.sync_order import forget_order, read_order
 
     with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
         order = read_order(opened.archive)
         if drop:
             forget_order(opened.archive)

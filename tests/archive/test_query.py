@@ -97,7 +97,9 @@ def test_gaps_are_called_as_everywhere(archive, age_days):
     energy |= {start_s + n * H: None for n in range(20, 50)}
     land(archive, KEY, energy, span)
     found = dict(ask(archive, "SELECT state, sum(buckets) FROM gaps GROUP BY 1"))
-    expected = count_unfilled([Gap(start_s + H, start_s + 79 * H, 78)], NOW)
+    # A bucket that is not over when it is asked for may still change, whatever it holds.
+    last = 79 if span[1] <= NOW else 80
+    expected = count_unfilled([Gap(start_s + H, start_s + last * H, last - 1)], NOW)
     assert found == {
         word: count
         for word, count in (
