@@ -126,6 +126,8 @@ class DurationType(click.ParamType[int]):
         if not found:
             self.fail(f"{value!r} is not a duration like 30m, 2h or 2d.", param, ctx)
         return int(found[1]) * {"m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
 class MemoryType(click.ParamType[str]):
     """So much memory, such as 2GB."""
 
