@@ -1,4 +1,6 @@
-"""Make docs/commands.md from the program's own --help; --check says whether it is up to date.
+"""Make docs/commands.md from the program's own --help, and the views in docs/query.md.
+
+--check says whether they are up to date.
 
 Also checks that every file and heading the documents link to exists, and that every `copper …`
 line within a document's code is a command line that the program can parse.
@@ -18,11 +20,14 @@ from pathlib import Path
 import click
 
 import copper_cli.config
+from copper_cli.archive.query import write_schema
 from copper_cli.cli import root
 from copper_cli.errors import CopperError
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGE = PROJECT / "docs" / "commands.md"
+QUERY_PAGE = PROJECT / "docs" / "query.md"
+_SCHEMA = re.compile(r"(<!-- Made from [^\n]*\n).*?(<!-- End of what is made\. -->)", re.S)
 DOCUMENTS = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
 
 _COMMAND = re.compile(
@@ -55,6 +60,12 @@ def render() -> str:
         context.terminal_width = 100
         parts.append(f"## {path}\n\n```\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
+
+
+def render_query_page() -> str:
+    """The page on questions, its views as the program has them."""
+    text = QUERY_PAGE.read_text("utf-8")
+    return _SCHEMA.sub(lambda found: f"{found[1]}\n{write_schema()}\n{found[2]}", text)
 
 
 def broken_links() -> Iterator[str]:
@@ -140,13 +151,15 @@ def _forget_this_machine() -> None:
 def main() -> int:
     """Write the page, or with --check compare; the exit code."""
     _forget_this_machine()
-    page = render()
+    pages = {PAGE: render(), QUERY_PAGE: render_query_page()}
     if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page, encoding="utf-8")
+        for path, page in pages.items():
+            path.write_text(page, encoding="utf-8")
         return 0
     faults = [*broken_links(), *broken_examples()]
-    if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
-        faults.append("docs/commands.md is not what --help says; run scripts/docs.py")
+    for path, page in pages.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != page:
+            faults.append(f"docs/{path.name} is not what the program says; run scripts/docs.py")
     for fault in faults:
         print(f"docs: {fault}", file=sys.stderr)
     return 1 if faults else 0

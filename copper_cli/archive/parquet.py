@@ -56,12 +56,18 @@ _COLUMNS = {
         "integers": "UTINYINT",
     },
 }
+
 FORMAT = "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, USE_TMP_FILE false)"
 """How files are written. The other way round DuckDB would rename them itself, before they are on
 the disk."""
 
 _MEMORY = "512MB"
 _MOST_THREADS = 4
+
+
+def column_types(kind: str) -> Mapping[str, str]:
+    """The columns of a kind's files, in order, with their types."""
+    return _COLUMNS.get(kind, _INTERVAL_COLUMNS)
 
 
 def connect(folder: Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -328,7 +334,7 @@ def find_fault(duck: duckdb.DuckDBPyConnection, file: Path, month: Month, rows: 
 def _find_fault(
     duck: duckdb.DuckDBPyConnection, source: str, month: Month, rows: int
 ) -> str | None:
-    wanted = _COLUMNS.get(month.kind, _INTERVAL_COLUMNS)
+    wanted = column_types(month.kind)
     found = {name: kind for name, kind, *_ in duck.execute(f"DESCRIBE FROM {source}").fetchall()}
     if found != wanted:
         names = ", ".join(sorted(clean(str(name)) for name in wanted.items() ^ found.items()))

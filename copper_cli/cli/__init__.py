@@ -44,6 +44,7 @@ _COMMANDS = {
     ),
     "status": ("status", "Whether what is held of the fleet is whole, and what is not."),
     "gaps": ("gaps", "What is not known of which meter, why, and when it is asked for again."),
+    "query": ("query", "Ask what was fetched in SQL, or in a shell of its own."),
     "quota": ("quota", "Calls used and left, and when the next come free."),
     "cache": ("cache", "Answers kept on this machine: show or clear."),
     "sandbox": ("sandbox", "A local cloud of made-up or replayed data."),

@@ -59,6 +59,27 @@ class Run:
         """A spent quota is waited for."""
         return bool(self._values["wait"])
 
+    def export_file(self, name: Path | None) -> Path | None:
+        """Where -o writes, within --output-dir where that is given; without it the table's file.
+
+        UsageError and LocalError as check_table_file, which looks at that one.
+        """
+        if name is None:
+            return self.screen.csv_output_file
+        folder = self._values["output_dir"]
+        path = Path(folder) / name if folder else name
+        from copper_cli.files.whole import check_writable
+        from copper_cli.folders.manifest import find_kept
+
+        if path.is_dir():
+            raise UsageError(f"--output {path} is a folder; name a file.")
+        if kept := find_kept(path):
+            raise UsageError(
+                f"--output is {kept}, which a download keeps there; give it another name."
+            )
+        check_writable(path)
+        return path
+
     def output(
         self, *, overwrite: bool = False, recheck: bool = False, fresh: bool = False
     ) -> Output:

@@ -58,6 +58,11 @@ class Screen:
         folder = self._values["output_dir"]
         return Path(folder) / name if folder else Path(name)
 
+    @property
+    def raw_cells(self) -> bool:
+        """Whether cells that look like formulas stay as they are."""
+        return bool(self._values["raw_cells"])
+
     def print_json(self, value: Any) -> None:
         """A value as JSON on stdout, as it is."""
         import json
@@ -106,9 +111,17 @@ class Screen:
         if self.output_format == "table" and not self._values["quiet"]:
             self._print(f"{clean(line)}\n" for line in lines)
 
-    def show_more(self, table: Table) -> None:
-        """A further table for people; programs find it in the facts of the first."""
-        if self.output_format == "table" and table.rows:
+    def show_rows(self, chunks: Iterable[str]) -> None:
+        """What is too much for one table, as it comes; nothing with --quiet."""
+        if not self._values["quiet"]:
+            self._print(chunks)
+
+    def show_more(self, table: Table, *, empty: bool = False) -> None:
+        """A further table for people; programs find it in the facts of the first.
+
+        One without rows only where it may be `empty`.
+        """
+        if self.output_format == "table" and (table.rows or empty):
             self._print(self._render(table, None))
 
     def _render(self, table: Table, noun: str | None) -> Iterable[str]:

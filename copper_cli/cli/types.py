@@ -13,6 +13,9 @@ import click
 
 from copper_cli.cli.dates import FIRST_YEAR, LAST_YEAR
 
+LEAST_MEMORY_MB = 64
+"""Questions need some to begin with."""
+
 
 class MonthType(click.ParamType[date]):
     """A month, YYYY-MM; its first day."""
@@ -123,6 +126,20 @@ class DurationType(click.ParamType[int]):
         if not found:
             self.fail(f"{value!r} is not a duration like 30m, 2h or 2d.", param, ctx)
         return int(found[1]) * {"m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+class MemoryType(click.ParamType[str]):
+    """So much memory, such as 2GB."""
+
+    name = "memory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as DuckDB takes it; fails for less than questions need."""
+        found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) *([MGT])B?", str(value).strip(), re.I)
+        factor = {"M": 1, "G": 1000, "T": 1_000_000}
+        if not found or float(found[1]) * factor[found[2].upper()] < LEAST_MEMORY_MB:
+            self.fail(f"{value!r} is no amount of memory like 512MB or 4GB.", param, ctx)
+        return f"{found[1]}{found[2].upper()}B"
 
 
 class QuotaType(click.ParamType[str]):

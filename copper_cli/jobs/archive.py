@@ -47,7 +47,7 @@ def show_archive(path: Path, owner: Owner | None) -> tuple[Table, Table]:
     that both together are the most there can be.
     """
     with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
         info = read_info(opened.archive, opened.marker)
     rows = [_kind_row(kind) for kind in info.kinds]
     kinds = Table("Rows by kind", _KINDS, rows)
@@ -104,7 +104,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _check_owner(path: Path, found: Owner, owner: Owner | None) -> None:
+def check_owner(path: Path, found: Owner, owner: Owner | None) -> None:
+    """UsageError where an archive is not of whom it must be; None: anybody's will do."""
     if owner is not None and found != owner:
         raise UsageError(
             f"{path} is the archive of {found}; the settings are those of {owner}. Type --archive "
@@ -124,7 +125,7 @@ def check_archive(path: Path, owner: Owner | None, *, repair: bool) -> Table:
     rows = [(one.where, one.text, one.mended) for one in faults]
     if all(one.mended for one in faults):  # else it cannot be opened
         with open_existing(path) as opened:
-            _check_owner(path, opened.marker.owner, owner)
+            check_owner(path, opened.marker.owner, owner)
             found = check(opened.archive, repair=repair)
         rows += [(one.where, one.text, one.mended) for one in found]
     wrong = sum(1 for _, _, mended in rows if mended is None)
@@ -137,7 +138,7 @@ def compact_archive(path: Path, owner: Owner | None) -> tuple[list[str], bool]:
     from copper_cli.errors import LocalError
 
     with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
         before = read_info(opened.archive, opened.marker)
         done = compact(opened.archive)
         if done is None:
@@ -172,7 +173,7 @@ def forget_home(
     from copper_cli.cloud.cache import forget_ids
 
     with open_existing(path, alone=True) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
         leaving = find_leaving(opened.archive, meter_ids, premise_ids)
         told = [
             f"{noun}: {', '.join(ids)}"
@@ -210,7 +211,7 @@ def remember_home(
     from copper_cli.archive.forget import remember
 
     with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
         return remember(opened.archive, meter_ids, premise_ids)
 
 
@@ -219,7 +220,7 @@ def tend_order(path: Path, owner: Owner | None, *, drop: bool) -> SyncOrder | No
     from copper_cli.work.sync_order import forget_order, read_order
 
     with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
         order = read_order(opened.archive)
         if drop:
             forget_order(opened.archive)
@@ -231,5 +232,5 @@ def move(path: Path, owner: Owner | None, target: Path, say: Callable[[str], Non
     from copper_cli.archive.move import move_archive
 
     with open_existing(path) as opened:
-        _check_owner(path, opened.marker.owner, owner)
+        check_owner(path, opened.marker.owner, owner)
     move_archive(path, target, say)

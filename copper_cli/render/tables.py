@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -39,9 +39,15 @@ def render_console(table: Table) -> str:
 def render_csv(table: Table, *, raw_cells: bool = False) -> Iterator[str]:
     """The table as CSV text in chunks: header, rows, lines ending CRLF; hidden columns left out."""
     shown = _shown(table)
-    header = csv_lines([[column.header for _, column in shown]], raw_cells=raw_cells)
     rows = ([_cell(column, row[place]) for place, column in shown] for row in table.rows)
-    yield from header
+    return stream_csv([column.header for _, column in shown], rows, raw_cells=raw_cells)
+
+
+def stream_csv(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], *, raw_cells: bool = False
+) -> Iterator[str]:
+    """Rows as CSV text in chunks, as they come."""
+    yield from csv_lines([header], raw_cells=raw_cells)
     yield from in_chunks(csv_lines(rows, raw_cells=raw_cells))
 
 
@@ -66,7 +72,26 @@ def render_json(table: Table) -> str:
 
 def render_ndjson(table: Table) -> Iterator[str]:
     """The row objects of `render_json`, one a line, in chunks; neither title nor facts."""
-    return in_chunks(escape_json(_dump(row)) + "\n" for row in _row_objects(table))
+    return stream_ndjson([column.key for column in table.columns], table.rows)
+
+
+def stream_ndjson(keys: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Rows as JSON objects, one a line, in chunks, as they come."""
+    return in_chunks(escape_json(_dump(row)) + "\n" for row in _objects(keys, rows))
+
+
+def stream_json(title: str, keys: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The text of `render_json` with a line end, without facts, in chunks, as rows come."""
+    yield escape_json(f'{{\n  "title": {_dump(title)},\n  "rows": [')
+    found = (
+        ("\n    " if at == 0 else ",\n    ") + escape_json(_dump(row))
+        for at, row in enumerate(_objects(keys, rows))
+    )
+    has_rows = False
+    for chunk in in_chunks(found):
+        has_rows = True
+        yield chunk
+    yield "\n  ]\n}\n" if has_rows else "]\n}\n"
 
 
 def _shown(table: Table) -> list[tuple[int, Column]]:
@@ -103,8 +128,11 @@ def _as_text(value: Any) -> str:
 
 
 def _row_objects(table: Table) -> Iterator[dict[str, Any]]:
-    keys = [column.key for column in table.columns]
-    for row in table.rows:
+    return _objects([column.key for column in table.columns], table.rows)
+
+
+def _objects(keys: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
         yield dict(zip(keys, row, strict=True))
 
 
