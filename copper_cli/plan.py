@@ -8,7 +8,7 @@ therefore cut so that both ways give the same rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
@@ -108,6 +108,26 @@ def plan_series(
     """
     first = start if created_utc is None else max(start, local_day(created_utc, zone))
     return _plan_series(start, first, end, zone, granularity, step_days)
+
+
+def plan_month_sum(month: date, zone: ZoneInfo, created_utc: datetime | None) -> SeriesPlan:
+    """The month that begins on a day as one bucket: its sum is wanted, not its rows."""
+    from dateutil.relativedelta import relativedelta
+
+    end = month + relativedelta(months=1)
+    plan = plan_series(month, end, zone, "hour", created_utc=created_utc)
+    return replace(plan, granularity="month", grid=grid_name(zone, "month", month.day))
+
+
+def plan_whole_days(first: date, days: int, zone: ZoneInfo) -> SeriesPlan:
+    """So many times 24 hours from the local midnight of a day on, in one window."""
+    start_utc = local_midnight(first, zone)
+    end_utc = start_utc + timedelta(days=days)
+    # A clock may change in between, so that these days are those of no other question.
+    is_local = local_day(end_utc - timedelta(seconds=1), zone) != local_day(end_utc, zone)
+    start_s, end_s = int(start_utc.timestamp()), int(end_utc.timestamp())
+    grid = grid_name(zone, "day") if is_local else f"from {start_s}"
+    return SeriesPlan((Window(start_utc, end_utc),), (), "day", start_s, end_s, grid)
 
 
 @lru_cache(maxsize=4096)  # a fleet's meters lie in few zones, and mostly begin together

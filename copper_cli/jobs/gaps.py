@@ -12,7 +12,8 @@ from copper_cli.archive.completeness import Extent, Lack, Survey, survey
 from copper_cli.archive.home import Owner, open_existing
 from copper_cli.errors import UsageError
 from copper_cli.filling import Shown
-from copper_cli.jobs.status import Question, check_owner, check_span, local, places_of, show_instant
+from copper_cli.jobs.archive import check_owner
+from copper_cli.jobs.status import Question, check_span, local, places_of, show_instant
 from copper_cli.table import Column, Table
 
 ACCEPTABLE: Sequence[Shown] = ("missing", "late")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from math import fsum
@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 from dateutil.relativedelta import relativedelta
 
 from copper_cli.errors import CopperError, QuotaSpentError, UnreachableError
-from copper_cli.plan import SeriesPlan, grid_name, local_midnight, plan_series
+from copper_cli.plan import SeriesPlan, local_midnight, plan_month_sum
 from copper_cli.records import Meter, Premise, Window
 from copper_cli.table import Column, Table
 from copper_cli.units import amount_unit
 from copper_cli.work.context import Context
 from copper_cli.work.estimate import Estimate, estimate_table
-from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum, tell_added_up
+from copper_cli.work.fetch_sum import count_sum_calls, fetch_meter_sum, tell_added_up
 from copper_cli.work.fleet import (
     Zoneless,
     Zones,
@@ -163,7 +163,7 @@ def _per_meter_sums(
     """
     planned, zoneless = _plan_sums(month, meters, zones)
 
-    found, refused = ask_each(context, planned, partial(_fetch_used, context))
+    found, refused = ask_each(context, planned, partial(fetch_meter_sum, context))
     tell_added_up(context, found.values())
     refused += [(one.meter, one.error) for one in zoneless]
     failed += [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
@@ -187,11 +187,4 @@ def _plan_sums(
 
 
 def _plan_sum(month: date, meter: Meter, zone: ZoneInfo) -> SeriesPlan:
-    """The month in one window: its sum is wanted, not its rows."""
-    end = month + relativedelta(months=1)
-    plan = plan_series(month, end, zone, "hour", created_utc=meter.created_utc)
-    return replace(plan, granularity="month", grid=grid_name(zone, "month"))
-
-
-def _fetch_used(context: Context, asked: tuple[Meter, SeriesPlan]) -> Used:
-    return fetch_sum(context, *asked)
+    return plan_month_sum(month, zone, meter.created_utc)

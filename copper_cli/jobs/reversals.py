@@ -11,12 +11,12 @@ from math import fsum
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from copper_cli.plan import SeriesPlan, grid_name, local_day, local_midnight
-from copper_cli.records import Meter, Premise, Window
+from copper_cli.plan import SeriesPlan, plan_whole_days
+from copper_cli.records import Meter, Premise
 from copper_cli.table import Column, Table
 from copper_cli.work.context import Context
 from copper_cli.work.estimate import Estimate, estimate_table
-from copper_cli.work.fetch_sum import Used, count_sum_calls, fetch_sum, tell_added_up
+from copper_cli.work.fetch_sum import count_sum_calls, fetch_meter_sum, tell_added_up
 from copper_cli.work.fleet import Zoneless, Zones, ask_each, plan_each, tell_zoneless
 from copper_cli.work.outcome import tell_failure
 from copper_cli.work.parallel import run_together
@@ -123,23 +123,11 @@ def _usage(
 
     In 30 × 24 hours from its local midnight 30 days before today.
     """
-    usage, refused = ask_each(context, plans, partial(_fetch_used, context))
+    usage, refused = ask_each(context, plans, partial(fetch_meter_sum, context))
     tell_added_up(context, usage.values())
     used = {meter_id: one.total for meter_id, one in usage.items()}
     return used, [tell_failure(meter.id, str(error), error.lasting) for meter, error in refused]
 
 
 def _last_days(context: Context, zone: ZoneInfo) -> SeriesPlan:
-    start = local_midnight(context.today().date() - timedelta(days=DAYS), zone)
-    window = Window(start, start + timedelta(days=DAYS))
-    start_s, end_s = int(window.start_utc.timestamp()), int(window.end_utc.timestamp())
-    # A clock may change in between, so that these days are those of no other question.
-    is_local = local_day(window.end_utc - timedelta(seconds=1), zone) != local_day(
-        window.end_utc, zone
-    )
-    grid = grid_name(zone, "day") if is_local else f"from {start_s}"
-    return SeriesPlan((window,), (), "day", start_s, end_s, grid)
-
-
-def _fetch_used(context: Context, asked: tuple[Meter, SeriesPlan]) -> Used:
-    return fetch_sum(context, *asked)
+    return plan_whole_days(context.today().date() - timedelta(days=DAYS), DAYS, zone)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from copper_cli.archive.completeness import Asked, Group, Place, Survey, Whole, survey
 from copper_cli.archive.home import Marker, Owner, open_existing
 from copper_cli.errors import UsageError
+from copper_cli.jobs.archive import check_owner
 from copper_cli.table import Column, Table
 from copper_cli.work.sync_order import read_order
 
@@ -99,15 +100,6 @@ def show_status(
     facts["quota"] = [] if ledger is None else _quota(ledger)
     title = f"Completeness by {by} ({question.granularity})"
     return Table(title, (*_heads(by), *_COUNTS), rows, facts)
-
-
-def check_owner(path: Path, found: Owner, owner: Owner | None) -> None:
-    """UsageError for another partner's archive."""
-    if owner is not None and found != owner:
-        raise UsageError(
-            f"{path} is the archive of {found}; the settings are those of {owner}. Type --archive "
-            f"{path} where that one is meant."
-        )
 
 
 def check_span(found: Survey, question: Question) -> None:

@@ -143,8 +143,6 @@ class Output:
     """What is asked for again."""
     raw_cells: bool = False
     """Leave cells that a spreadsheet would run as they are."""
-    lock_wait_s: float = 0.0
-    """How long to wait for another run that holds the folder."""
     table: Path | None = None
     """The file that the command's table goes to; no other file may be it."""
 

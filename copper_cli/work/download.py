@@ -165,7 +165,7 @@ def _shown_soon(folder: Folder) -> Iterator[None]:
 
 def open_folder(context: Context, output: Output) -> Folder:
     """The folder for this run alone; what was put in order there is told."""
-    folder = Folder.open(output.folder, wait_s=output.lock_wait_s, stamps=context.archive)
+    folder = Folder.open(output.folder, stamps=context.archive)
     for notice in folder.notices:
         context.progress.say(notice)
     return folder

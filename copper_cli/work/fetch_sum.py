@@ -57,6 +57,11 @@ def fetch_sum(context: Context, meter: Meter, plan: SeriesPlan) -> Used:
     return Used(total, "rows")
 
 
+def fetch_meter_sum(context: Context, asked: tuple[Meter, SeriesPlan]) -> Used:
+    """The same for a meter with its plan."""
+    return fetch_sum(context, *asked)
+
+
 def find_held_sum(context: Context, meter: Meter, plan: SeriesPlan) -> Used | None:
     """The sum as far as it needs no call; None where it does."""
     if not plan.windows:

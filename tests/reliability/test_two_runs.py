@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,10 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from copper_cli.folders.manifest import Folder
-from copper_cli.jobs.interval import download_series
 from copper_cli.sandbox import Fault, Sandbox, SandboxConfig
-from copper_cli.work.context import Output
 
 from .runs import (
     NOW,
@@ -102,20 +98,6 @@ def test_three_begun_together(machine: Callable[[Sandbox], Machine], tmp_path: P
         series = [path for path in asked(cloud, before) if path.endswith("/usage")]
         assert sorted(series) == sorted(f"meter/{one}/usage" for one in meter_ids(cloud))
         assert read_folder(tmp_path / "out") == read_folder(tmp_path / "whole")
-
-
-def test_a_run_may_wait_for_the_folder(
-    machine: Callable[[Sandbox], Machine], tmp_path: Path
-) -> None:
-    """Told to wait, a job takes the folder over once the other lets it go."""
-    with Sandbox(SandboxConfig(premises=1, quota=None, now=NOW)) as cloud:
-        context = machine(cloud).connect()
-        holder = Folder.open(tmp_path / "out")
-        timer = threading.Timer(0.3, holder.close)
-        timer.start()
-        table = download_series(context, REQUEST, Output(tmp_path / "out", lock_wait_s=WAIT_S))
-        timer.join()
-        assert table.facts["complete"]
 
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
