@@ -70,6 +70,8 @@ __all__ = [
     "join_spans",
 ]
 
+Changed = tuple[int, landing.Row, landing.Row | None]
+"""Time, what was held, what is now."""
 PUBLISH_ROWS = 1_000_000
 """With more rows than this in the landing a download publishes."""
 _STAMPS_AT_ONCE = 1_000
@@ -333,11 +335,7 @@ class Archive:
             first = next(found, None)
             if edge is not None and (first is None or first.times[0] != start_s):
                 yield edge
-            elif edge is not None and first is not None and first.columns[0][0] is None:
-                # The bucket was asked for too early; who asked from its end on has its amount.
-                yield edge
-                first = first.cut(1, len(first.times))
-            if first is not None and first.times:
+            if first is not None:
                 yield first
             yield from found
 
@@ -610,14 +608,19 @@ class Archive:
 
     def _leave_out_parts(self, key: SeriesKey, span: Span, outcome: landing.Outcome) -> None:
         """That a bucket which was not over has grown is no change of what the cloud said."""
-        known = [one for one in self.coverage(key, span) if one.state == "known"]
-        outcome.changes = [
-            change
-            for change in outcome.changes
-            if change[1][0] is None or any(one.start_s < change[0] <= one.end_s for one in known)
-        ]
-        withdrawn = sum(new is None for *_, new in outcome.changes)
-        outcome.landed = Landed(len(outcome.changes) - withdrawn, withdrawn)
+        # Where the amount of a part is held nothing else is told but that none is known.
+        nulls = [one for one in self.coverage(key, span) if one.state == "null"]
+        kept, parts = list[Changed](), list[Changed]()
+        for change in outcome.changes:
+            time_s, old, _ = change
+            is_part = any(one.start_s < time_s <= one.end_s for one in nulls)
+            (parts if old[0] is not None and is_part else kept).append(change)
+        withdrawn = sum(new is None for *_, new in parts)
+        landed = outcome.landed
+        outcome.changes = kept
+        outcome.landed = Landed(
+            landed.changed - (len(parts) - withdrawn), landed.withdrawn - withdrawn
+        )
 
     def _is_held(
         self, db: sqlite3.Connection, key: SeriesKey, number: int, answer: landing.Answer

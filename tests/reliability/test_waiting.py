@@ -385,21 +385,3 @@ def test_a_bucket_that_is_not_over_is_asked_for_again(town: Town, granularity: s
     later(town, days=1)
     download(town, request)
     assert town.asked() == asked
-
-
-def test_the_row_at_the_start_is_not_hidden_by_what_was_known_too_early(town: Town) -> None:
-    """Its bucket was null when the day before was asked for, and is there when the day is."""
-
-    def lagging(asked: Question) -> dict[str, Any]:
-        limit = asked.now_s - 2 * H
-        return body([row(t, 0.5 if t <= limit else None) for t in asked.ends()], asked.start_s)
-
-    town.answers["07:1"] = lagging
-    town.clock.set(datetime(2021, 5, 3, 6, 30, tzinfo=UTC))  # half past midnight in Denver
-    download(town, SeriesRequest("usage", date(2021, 5, 2), date(2021, 5, 3), "hour"))
-    later(town, days=1, hours=3)
-    request = SeriesRequest("usage", date(2021, 5, 3), date(2021, 5, 4), "hour")
-    download_series(town.connect(), request, town.output("b"))
-    path = town.folder / "b" / "07_1.usage.csv"
-    first = path.read_text().splitlines()[2].split(",")
-    assert (first[9], first[10]) == ("2021-05-03T00:00:00-06:00", "0.5")
