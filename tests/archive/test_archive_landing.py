@@ -208,4 +208,4 @@ def test_a_state_tells_when_a_span_shows_something_else(steps: list[Any]) -> Non
                     assert is_same, step
                     assert archive.is_at(archive.state(KEY, span_of(*view)), KEY, span_of(*view))
                 elif step[0] != "retract" and view[0] not in edges:
-                    assert not is_same, step
+                    assert not is_same, (view, step, shown)
